@@ -1,0 +1,128 @@
+"""Tables on stdout for people. Nothing here computes; a key that a command did not find is left out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from understudy.report.formats import DASH, count, milliseconds, number, plain, seconds, share, size, times
+
+_PIPE_WIDTH = 120
+_ROLES = ("artefact", "student", "twin", "teacher", "baseline")
+_UNITS = {"parameters": count, "bytes": size, "disk_bytes": size, "seconds": seconds}
+
+
+def stdout() -> Console:
+    """A console on stdout that does not guess 80 columns when it is piped."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH, highlight=False, markup=False)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table whose columns of numbers are right-aligned."""
+    rows = [["" if cell is None else cell for cell in row] for row in rows]
+    drawn = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for position, name in enumerate(columns):
+        figures = bool(rows) and all(number(row[position]) is not None or row[position] == "" for row in rows)
+        drawn.add_column(name, justify="right" if figures else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(figure(cell) for cell in row))
+    return drawn
+
+
+def figure(value: Any) -> str:
+    """A cell or a remark as text.
+
+    >>> figure(0.97123456), figure(True), figure({"rows": 3, "path": "x"}), figure(["a", "b"])
+    ('0.9712', 'yes', 'rows 3, path x', 'a, b')
+    """
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_in_units(str(key), part)}" for key, part in value.items() if part is not None)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(figure, value))
+    return str(value)
+
+
+def show_check(found: Mapping[str, Any]) -> None:
+    """The pre-flight in one screen.
+
+    Args:
+        found: any of task, data, teacher, majority, labels, tokenizer, leaks, forecast (a sentence, number or mapping);
+            terms: [{name, value, gradient_norm, count}]; sizes: {model: {parameters, bytes}}; notes: [sentences].
+    """
+    screen = stdout()
+    facts = [key for key in found if key not in ("terms", "sizes", "notes") and found[key] is not None]
+    screen.print(table("", ("", ""), [(key, figure(found[key])) for key in facts]))
+    if found.get("terms"):
+        columns = list(dict.fromkeys(key for term in found["terms"] for key in term))
+        screen.print()
+        screen.print(
+            table(
+                "one batch",
+                [c.replace("_", " ") for c in columns],
+                [[t.get(c) for c in columns] for t in found["terms"]],
+            )
+        )
+    if found.get("sizes"):
+        screen.print()
+        screen.print(table("sizes", ("model", ""), [(name, figure(what)) for name, what in found["sizes"].items()]))
+    for note in found.get("notes") or ():
+        screen.print(f"- {note}")
+
+
+def show_comparison(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Runs side by side, as ``understudy.report.compare`` found them; what a run did not measure is a dash.
+
+    >>> show_comparison([{"name": "a", "verdict": "BEATS", "metric": "accuracy", "artefact": {"value": 0.9}}])
+    run  verdict  metric    artefact  student  twin  teacher  baseline  retention  size  p50  speedup
+    a    BEATS    accuracy  0.9       –        –     –        –         –          –     –    –
+    """
+    cells = [
+        (
+            row["name"],
+            row["verdict"] or DASH,
+            row["metric"],
+            *(plain(number((row.get(role) or {}).get("value"))) for role in _ROLES),
+            share(number(row.get("retention"))),
+            size(number(row.get("bytes"))),
+            milliseconds(number(row.get("p50_ms"))),
+            times(number(row.get("speedup"))),
+        )
+        for row in rows
+    ]
+    stdout().print(table("", ("run", "verdict", "metric", *_ROLES, "retention", "size", "p50", "speedup"), cells))
+
+
+def show_objectives(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Every term, then every divergence, with its formula and source."""
+    screen = stdout()
+    rows = list(rows)
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        mine = [row for row in rows if row["kind"] == kind]
+        cells = [(row["name"], row["formula"], row["per"], row["at_equality"], row["source"]) for row in mine]
+        screen.print(table(f"{kind}s", ("name", "formula", "per", "at equality", "source"), cells))
+        screen.print()
+    screen.print("P is the teacher's distribution, Q the student's; terms carry temperature^2, divergences do not.")
+
+
+def show_doctor(found: Mapping[str, Any]) -> None:
+    """Versions, the machine, and what is missing with how to install it."""
+    screen = stdout()
+    for section in ("versions", "machine"):
+        screen.print(table(section, ("", ""), [(key, figure(value)) for key, value in found[section].items()]))
+        screen.print()
+    screen.print(table("extras", ("", ""), [(name, figure(said)) for name, said in found["extras"].items()]))
+    for problem in found["problems"]:
+        screen.print(f"! {problem}")
+
+
+def _in_units(key: str, value: Any) -> str:
+    exact = number(value)
+    return _UNITS[key](exact) if key in _UNITS and exact is not None else figure(value)

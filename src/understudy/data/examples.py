@@ -1,0 +1,135 @@
+"""Rows in memory: raw inputs, labels and content keys, and the splits that they form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.errors import UsageError
+from understudy.files import content_hash
+
+
+def content_key(row: Mapping[str, Any]) -> str:
+    """What a row *is*, whatever its position: the hash of its input columns, names sorted, values with their types.
+
+    The label takes no part, so a labelled row and the same row without a label have one key, and targets stored for
+    one serve the other. The key of a row is 32 hexadecimal digits (BLAKE2b, 128 bits).
+
+    Args:
+        row: input column -> value (str, bytes, int, float, bool or None).
+
+    Raises:
+        UsageError: a value of another type.
+
+    >>> content_key({"text": "hello"}) == content_key({"text": "hello"}) != content_key({"text": "Hello"})
+    True
+    """
+    parts: list[bytes] = []
+    for name in sorted(row):
+        parts += [name.encode("utf-8", "surrogatepass"), *_canonical(name, row[name])]
+    return content_hash(*parts)
+
+
+def _canonical(name: str, value: Any) -> tuple[bytes, bytes]:
+    """A type tag and bytes, so that the text "1", the number 1 and the byte b"1" are three contents."""
+    if isinstance(value, str):
+        return b"str", value.encode("utf-8", "surrogatepass")
+    if isinstance(value, bytes):
+        return b"bytes", value
+    if value is None or isinstance(value, bool | int | float):
+        return type(value).__name__.encode(), repr(value).encode()
+    raise UsageError(f'column "{name}" holds a {type(value).__name__}; a content key takes str, bytes or a number')
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Rows of one split.
+
+    Attributes:
+        inputs: raw column -> values, each of length N (``{"text": [str]}`` or ``{"image": [bytes]}``, PNG or JPEG).
+        labels: [N] int64 positions in the label names, -1 where a row has none. Read-only.
+        keys: [N] content keys; duplicates keep one key.
+    """
+
+    inputs: Mapping[str, list[Any]]
+    labels: NDArray[np.int64]
+    keys: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        labels = np.array(self.labels, dtype=np.int64)
+        labels.setflags(write=False)
+        object.__setattr__(self, "labels", labels)
+        lengths = {"labels": len(labels), "keys": len(self.keys)} | {k: len(v) for k, v in self.inputs.items()}
+        if len(set(lengths.values())) > 1:
+            raise UsageError(f"examples need one value per row in every column; lengths are {lengths}")
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, list[Any]], labels: Sequence[int] | NDArray[np.int64] | None = None) -> Examples:
+        """Examples with their keys computed; without labels, every row has -1.
+
+        >>> Examples.of({"text": ["a", "b"]}, [0, 1]).take([1]).inputs
+        {'text': ['b']}
+        """
+        names = tuple(inputs)
+        keys = tuple(content_key(dict(zip(names, row, strict=True))) for row in zip(*inputs.values(), strict=True))
+        filled = np.full(len(keys), -1, np.int64) if labels is None else np.asarray(labels, np.int64)
+        return cls(inputs, filled, keys)
+
+    @classmethod
+    def join(cls, parts: Iterable[Examples]) -> Examples:
+        """The rows of all parts, one after the other. The parts have the same columns."""
+        parts = list(parts)
+        if not parts or any(set(part.inputs) != set(parts[0].inputs) for part in parts):
+            raise UsageError(f"examples to join need the same columns; got {[sorted(p.inputs) for p in parts]}")
+        return cls(
+            {name: [value for part in parts for value in part.inputs[name]] for name in parts[0].inputs},
+            np.concatenate([part.labels for part in parts]),
+            tuple(key for part in parts for key in part.keys),
+        )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Examples:
+        """The rows at these positions, in this order."""
+        rows = np.asarray(indices, dtype=np.int64).tolist()
+        return Examples(
+            {name: [values[row] for row in rows] for name, values in self.inputs.items()},
+            self.labels[rows],
+            tuple(self.keys[row] for row in rows),
+        )
+
+    def counts(self, classes: int) -> NDArray[np.int64]:
+        """Rows of each class, [classes]; rows without a label are not counted."""
+        return np.bincount(self.labels[self.labels >= 0], minlength=classes).astype(np.int64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the keys and labels in their order: two splits with one fingerprint train alike."""
+        return content_hash("\n".join(self.keys), self.labels.astype("<i8").tobytes())
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """The rows of one task.
+
+    Attributes:
+        train: labelled rows to learn from.
+        validation: labelled rows on which everything is chosen.
+        test: labelled rows, opened once, at evaluation.
+        unlabelled: rows without a label (all labels -1), or None. They take part in soft terms only.
+        label_names: name of each label; a label is a position in here.
+        notes: decisions and counts that a reader should see, one plain sentence each.
+    """
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    unlabelled: Examples | None
+    label_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,50 @@
+"""Torch-free encoders that training and the runtime share: one code, the same ids on both sides.
+
+An encoder turns raw columns into features (`Ragged` ids, or uint8 pixels) and features into the inputs of a model:
+
+    words     ids int64 [M], offsets int64 [N + 1]                            static students
+    subwords  input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers
+    pixels    pixels uint8 [N, C, H, W]                                       images
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy.encoding.features import Encoder, Features, Ragged, RowError
+from understudy.encoding.pixels import PixelEncoder
+from understudy.encoding.subwords import SubwordEncoder
+from understudy.encoding.words import WordEncoder
+from understudy.errors import ArtefactError, choices
+
+__all__ = [
+    "Encoder",
+    "Features",
+    "PixelEncoder",
+    "Ragged",
+    "RowError",
+    "SubwordEncoder",
+    "WordEncoder",
+    "load_encoder",
+]
+
+
+def load_encoder(folder: Path | str, entry: Mapping[str, Any]) -> Encoder:
+    """The encoder that wrote ``entry`` with `save`, with its files in ``folder``.
+
+    Raises ArtefactError when the kind is unknown or the entry lacks a setting, StoreError when a file is missing.
+    """
+    kinds: dict[str, type[WordEncoder] | type[SubwordEncoder] | type[PixelEncoder]] = {
+        "words": WordEncoder,
+        "subwords": SubwordEncoder,
+        "pixels": PixelEncoder,
+    }
+    kind = str(entry.get("kind"))
+    if kind not in kinds:
+        raise ArtefactError(f'unknown encoder "{kind}" in {folder}: {choices(kind, kinds)}')
+    try:
+        return kinds[kind].load(Path(folder), entry)
+    except KeyError as error:
+        raise ArtefactError(f"the {kind} encoder in {folder} has no {error}; export the artefact again") from error

@@ -1,0 +1,105 @@
+"""What encoders produce, and what every encoder can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from understudy.errors import DataError
+
+
+class RowError(DataError):
+    """One row that cannot be encoded; ``row`` counts from 0, the message from 1."""
+
+    def __init__(self, row: int, column: str, problem: str) -> None:
+        super().__init__(f'row {row + 1}, column "{column}": {problem}')
+        self.row, self.column, self.problem = row, column, problem
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different lengths in one flat array: row i is ``values[offsets[i]:offsets[i + 1]]``.
+
+    >>> rows = Ragged(np.array([7, 8, 9], np.int32), np.array([0, 2, 3]))
+    >>> rows.take([1, 0]).values.tolist()
+    [9, 7, 8]
+
+    Attributes:
+        values: int32 [M].
+        offsets: int64 [N + 1], rising, from 0 to M.
+        types: int8 [M], the segment of each value (0 or 1), or None where all are 0.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+    types: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        row = range(len(self))[row]
+        return self.values[self.offsets[row] : self.offsets[row + 1]]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [N]."""
+        return np.diff(self.offsets)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> Ragged:
+        """Some rows, in the order asked for."""
+        rows = np.asarray(indices, dtype=np.int64)
+        lengths = self.lengths[rows]
+        offsets = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        where = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Ragged(self.values[where], offsets, None if self.types is None else self.types[where])
+
+
+Features = Ragged | np.ndarray
+
+
+class Encoder(Protocol):
+    """Raw columns -> features -> inputs of a model."""
+
+    kind: str
+    fields: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any row could be encoded differently."""
+
+    def encode(self, inputs: Mapping[str, Sequence[Any]]) -> Any:
+        """Features of all rows. Raises RowError for a row that cannot be read, DataError for a missing column."""
+
+    def collate(self, features: Any, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+        """The model's inputs for some rows."""
+
+    def lengths(self, features: Any) -> np.ndarray:
+        """int64 [N]: what a row costs, for sorting into batches."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the files that it needs; its entry in a manifest, for `load_encoder`."""
+
+
+def columns(inputs: Mapping[str, Sequence[Any]], fields: Sequence[str]) -> list[Sequence[Any]]:
+    """The columns that an encoder reads, all of one length. Raises DataError naming the one that is missing."""
+    missing = [field for field in fields if field not in inputs]
+    if missing:
+        raise DataError(f'no column "{missing[0]}"; there are: {", ".join(map(str, inputs)) or "none"}')
+    found = [inputs[field] for field in fields]
+    if len({len(column) for column in found}) > 1:
+        sizes = ", ".join(f"{field}: {len(column)}" for field, column in zip(fields, found, strict=True))
+        raise DataError(f"columns of different lengths ({sizes})")
+    return found
+
+
+def not_text(row: int, column: str, value: object) -> RowError:
+    """The error for a value that should have been a string."""
+    nothing = value is None or (isinstance(value, float) and value != value)
+    got = "nothing (null or NaN)" if nothing else f"a {type(value).__name__}"
+    return RowError(row, column, f"wanted a text, got {got}; drop the row or fill it in")

@@ -1,0 +1,25 @@
+"""What was kept, what was lost, how fast it is, what it cost, and whether distilling was worth it."""
+
+from understudy.evaluation.compare import compare, measure
+from understudy.evaluation.cost import cost
+from understudy.evaluation.harm import disagreements, out_of_scope, per_class
+from understudy.evaluation.latency import latency, throughput
+from understudy.evaluation.scored import Scored, calibrated
+from understudy.evaluation.verdict import Facts, decide, gate, verdict
+
+__all__ = [
+    "Facts",
+    "Scored",
+    "calibrated",
+    "compare",
+    "cost",
+    "decide",
+    "disagreements",
+    "gate",
+    "latency",
+    "measure",
+    "out_of_scope",
+    "per_class",
+    "throughput",
+    "verdict",
+]

@@ -1,0 +1,151 @@
+"""The ``comparison`` and the ``metrics`` of ``run.json``: plain dictionaries, intervals beside every number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from understudy.errors import DataError
+from understudy.evaluation.harm import out_of_scope as scope_of
+from understudy.evaluation.harm import per_class
+from understudy.evaluation.scored import Scored
+from understudy.statistics import METRICS, Metric, difference, ece, interval, mcnemar, metric_named, ratio, wilson
+from understudy.statistics.metrics import Array
+
+
+def measure(
+    scored: Scored, *, metrics: Sequence[str] = tuple(METRICS), seed: int = 0, draws: int = 1000
+) -> dict[str, Any]:
+    """The quality part of ``models.NAME``: every metric with its 95 % interval, and the calibration.
+
+    Returns:
+        ``{"metrics": {name: {"value", "low", "high"}}, "ece_before", "ece_after", "temperature"}``.
+    """
+    return {
+        "metrics": {
+            name: interval(name, scored.labels, scored.predicted, seed=seed, draws=draws).as_dict() for name in metrics
+        },
+        "ece_before": ece(scored.confidence_before, scored.correct),
+        "ece_after": ece(scored.confidence, scored.correct),
+        "temperature": scored.temperature,
+    }
+
+
+def compare(
+    *,
+    teacher: Scored,
+    baseline: Scored | None,
+    twin: Sequence[Scored],
+    student: Sequence[Scored],
+    artefact: Scored,
+    label_names: Sequence[str],
+    metric: str | Metric = "accuracy",
+    out_of_scope: str | None = None,
+    seed: int = 0,
+    draws: int = 2000,
+) -> dict[str, Any]:
+    """Everything of ``comparison`` that follows from scores; the caller adds ``compression`` and ``speedup``.
+
+    Args:
+        teacher: scores of the teacher.
+        baseline: scores of the best baseline.
+        twin: scores of the twin, one per seed.
+        student: scores of the student, one per seed, in the order of the twins.
+        artefact: scores of what ships; all but ``gap_closed`` and ``difference`` are about it.
+        label_names: [K].
+        metric: the primary metric.
+        out_of_scope: name of the label that means "none of the others", if there is one.
+        seed: of the bootstrap.
+        draws: of the bootstrap.
+
+    Returns:
+        ``run.json``'s ``comparison``. Shares are in [0, 1]; ``difference`` (student - twin) and
+        ``artefact_minus_teacher`` are in the unit of the metric; ``gap_closed`` is None where the teacher is not better than the twin.
+
+    Raises:
+        DataError: models that were not scored on the same rows, or not one twin per student.
+        LabelError: no label of the name ``out_of_scope``.
+    """
+    metric = metric_named(metric)
+    _same_rows([teacher, artefact, *student, *twin, *([baseline] if baseline else [])], label_names)
+    labels, rows = teacher.labels, len(teacher.labels)
+    ours, theirs = _stacked(student), _stacked(twin)
+    lost, won = teacher.correct & ~artefact.correct, ~teacher.correct & artefact.correct
+    value = {name: metric.function(labels, s.predicted) for name, s in (("teacher", teacher), ("artefact", artefact))}
+    kept = ratio(metric, labels, artefact.predicted, teacher.predicted, seed=seed, draws=draws)
+    agreement = wilson(int((teacher.predicted == artefact.predicted).sum()), rows)
+    flips = wilson(int(lost.sum()), rows)
+    result: dict[str, Any] = {
+        "metric": metric.name,
+        "direction": metric.direction,
+        "rows": rows,
+        "seeds": len(student),
+        "retention": value["artefact"] / value["teacher"] if value["teacher"] else None,
+        "gap_closed": _gap_closed(metric, labels, value["teacher"], ours, theirs),
+        "agreement": agreement.value,
+        "negative_flip_rate": flips.value,
+        "positive_flip_rate": float(won.mean()),
+        "ece": ece(artefact.confidence, artefact.correct),
+        "mcnemar_p": mcnemar(int(lost.sum()), int(won.sum())),
+        "difference": difference(metric, labels, ours, theirs, seed=seed, draws=draws).as_dict(),
+        "artefact_minus_teacher": difference(
+            metric, labels, artefact.predicted, teacher.predicted, seed=seed, draws=draws
+        ).as_dict(),
+        "intervals": {
+            "retention": kept.as_dict() if kept else None,
+            "agreement": agreement.as_dict(),
+            "negative_flip_rate": flips.as_dict(),
+        },
+        "per_class": per_class(teacher, artefact, label_names=label_names),
+        "abstain": _abstain(artefact),
+        "out_of_scope": None,
+        "in_scope": None,
+    }
+    if out_of_scope is not None:
+        models = {"teacher": teacher, "twin": twin[0], "student": student[0], "artefact": artefact}
+        models |= {"baseline": baseline} if baseline else {}
+        result["out_of_scope"], result["in_scope"] = scope_of(
+            models, label=out_of_scope, label_names=label_names, metric=metric, seed=seed, draws=draws
+        )
+    return result
+
+
+def _same_rows(models: Sequence[Scored], label_names: Sequence[str]) -> None:
+    first = models[0]
+    for scored in models:
+        if scored.logits.shape[1] != len(label_names):
+            raise DataError(f"{scored.name} scores {scored.logits.shape[1]} labels, the data has {len(label_names)}")
+        if not np.array_equal(scored.labels, first.labels):
+            raise DataError(
+                f"{scored.name} and {first.name} were scored on other rows ({len(scored.labels)} and "
+                f"{len(first.labels)}, or in another order): score every model on the test split as it is"
+            )
+
+
+def _stacked(models: Sequence[Scored]) -> Array:
+    """Predictions [S, N]."""
+    if not models:
+        raise DataError("a comparison needs a student and its twin: every claim about distilling is against the twin")
+    return np.stack([scored.predicted for scored in models])
+
+
+def _gap_closed(metric: Metric, labels: Array, teacher: float, ours: Array, theirs: Array) -> float | None:
+    """(student - twin) / (teacher - twin), means over seeds; None where the teacher is not better than the twin."""
+    student = float(np.mean([metric.function(labels, one) for one in ours]))
+    twin = float(np.mean([metric.function(labels, one) for one in theirs]))
+    gap = metric.gain(teacher, twin)
+    return metric.gain(student, twin) / gap if gap > 1e-12 else None
+
+
+def _abstain(artefact: Scored) -> dict[str, Any] | None:
+    """What the threshold that was chosen on validation does on test."""
+    if artefact.threshold is None:
+        return None
+    kept = artefact.confidence >= artefact.threshold
+    return {
+        "threshold": artefact.threshold,
+        "coverage": float(kept.mean()),
+        "accuracy": float(artefact.correct[kept].mean()) if kept.any() else None,
+    }

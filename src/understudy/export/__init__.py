@@ -1,0 +1,11 @@
+"""From a trained student to a folder that ships: ONNX, INT8, parity, the artefact."""
+
+from __future__ import annotations
+
+from understudy.export.artefact import write_artefact
+from understudy.export.graph import to_onnx
+from understudy.export.parity import parity
+from understudy.export.quantise import quantise_dynamic, quantise_static
+from understudy.export.static import static_tensors
+
+__all__ = ["parity", "quantise_dynamic", "quantise_static", "static_tensors", "to_onnx", "write_artefact"]

@@ -1,0 +1,90 @@
+"""The folder that ships, written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import understudy
+from understudy.encoding import Encoder
+from understudy.errors import UsageError
+from understudy.files import file_hash, new_folder, write_bytes, write_json, write_tensors, write_text
+from understudy.runtime import MANIFEST, SCHEMA
+from understudy.runtime.artefact import manifest_hash
+
+CARD = "README.md"
+
+
+def write_artefact(
+    folder: Path | str,
+    *,
+    task: str,
+    labels: Sequence[str],
+    encoder: Encoder,
+    model: Path | str | Mapping[str, np.ndarray],
+    temperature: float = 1.0,
+    thresholds: Mapping[str, float] | None = None,
+    gates: Sequence[Mapping[str, Any]] = (),
+    limits: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
+    card: str = "",
+) -> None:
+    """Write an artefact folder that `understudy.runtime.load` opens; an older one at the same place is replaced.
+
+    Args:
+        folder: the artefact folder.
+        task: the task's name.
+        labels: the K labels in the order of the logits.
+        encoder: what turns a raw row into the model's inputs.
+        model: an ONNX file, or the tensors of a static student.
+        temperature: what the logits are divided by, fitted on validation; above 0.
+        thresholds: ``abstain_below``, the probability under which the artefact abstains (0, never, unless given).
+        gates: name, limit, value and passed of every gate.
+        limits: what the artefact was gated with, and anything a user must know about its range.
+        extra: further keys of the manifest.
+        card: the text of README.md; not hashed, it may be completed after the evaluation.
+
+    Raises:
+        UsageError: values that no artefact can have.
+        DiskFull: nothing was written.
+    """
+    thresholds = {"abstain_below": 0.0, **(thresholds or {})}
+    _check(labels, temperature, thresholds)
+    with new_folder(folder) as draft:
+        entry = encoder.save(draft)
+        if isinstance(model, Mapping):
+            kind, name = "static", "static.safetensors"
+            write_tensors(draft / name, model)
+        else:
+            kind, name = "onnx", "model.onnx"
+            write_bytes(draft / name, Path(model).read_bytes())
+        manifest = {
+            **(extra or {}),
+            "schema": SCHEMA,
+            "understudy": understudy.__version__,
+            "task": task,
+            "labels": list(labels),
+            "fields": list(encoder.fields),
+            "encoder": entry,
+            "model": {"kind": kind, "file": name},
+            "temperature": float(temperature),
+            "abstain_below": float(thresholds["abstain_below"]),
+            "thresholds": {key: float(value) for key, value in thresholds.items()},
+            "gates": [dict(gate) for gate in gates],
+            "limits": dict(limits or {}),
+            "files": {file.name: file_hash(file) for file in sorted(draft.iterdir())},
+        }
+        write_json(draft / MANIFEST, {**manifest, "hash": manifest_hash(manifest)})
+        write_text(draft / CARD, card)
+
+
+def _check(labels: Sequence[str], temperature: float, thresholds: Mapping[str, float]) -> None:
+    if len(labels) < 2 or len(set(labels)) != len(labels):
+        raise UsageError(f"an artefact has at least two labels, all different; got {len(labels)}: {list(labels)[:5]}")
+    if not 0 < temperature < float("inf"):
+        raise UsageError(f"a temperature is above 0 and finite, got {temperature}")
+    if not 0 <= thresholds["abstain_below"] <= 1:
+        raise UsageError(f"abstain_below is a probability, got {thresholds['abstain_below']}")

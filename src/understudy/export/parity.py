@@ -1,0 +1,49 @@
+"""Whether two versions of one model say the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from understudy.errors import UsageError
+
+
+def parity(
+    reference: np.ndarray,
+    candidate: np.ndarray,
+    *,
+    most_error: float | None = None,
+    least_agreement: float | None = None,
+) -> dict[str, Any]:
+    """How far a candidate's logits are from the reference's on the same rows.
+
+    >>> parity(np.array([[1.0, 0.0]]), np.array([[1.5, 0.0]]), most_error=0.1)["passed"]
+    False
+
+    Args:
+        reference: logits [N, K] of the model that was measured before (PyTorch, or fp32).
+        candidate: logits [N, K] of the model that ships.
+        most_error: the gate on the largest absolute difference, in logits.
+        least_agreement: the gate on the share of rows with the same best label, 0..1.
+
+    Returns:
+        ``rows``, ``max_abs_error`` and ``mean_abs_error`` in logits, ``agreement`` 0..1, and ``passed``. A candidate
+        with a number that is not finite agrees nowhere on that row and has an infinite error.
+    """
+    reference, candidate = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
+    if reference.shape != candidate.shape or reference.ndim != 2 or not len(reference):
+        raise UsageError(f"parity wants two arrays [N, K] with N > 0, got {reference.shape} and {candidate.shape}")
+    finite = np.isfinite(candidate).all(axis=1) & np.isfinite(reference).all(axis=1)
+    error = np.where(finite[:, None], np.abs(reference - candidate), np.inf)
+    same = finite & (reference.argmax(axis=1) == candidate.argmax(axis=1))
+    found = {
+        "rows": len(reference),
+        "max_abs_error": float(error.max()),
+        "mean_abs_error": float(error.mean()),
+        "agreement": float(same.mean()),
+    }
+    passed = (most_error is None or found["max_abs_error"] <= most_error) and (
+        least_agreement is None or found["agreement"] >= least_agreement
+    )
+    return {**found, "passed": bool(passed)}

@@ -1,0 +1,158 @@
+"""fp32 ONNX -> INT8 ONNX: dynamic for transformers, static with calibration rows for convolutions.
+
+Dynamic INT8 makes convolutions several times slower, because every activation is measured anew; they need calibration.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from understudy.errors import UsageError
+from understudy.export.graph import clean
+from understudy.export.static import int8_rows
+from understudy.files import write_bytes
+
+
+def quantise_dynamic(
+    path_in: Path | str, path_out: Path | str, *, table_rows: int = 1000, reduce_range: bool = False
+) -> None:
+    """INT8 weights for matrix products (activations are quantised as they come) and for embedding tables.
+
+    Args:
+        path_in: the fp32 model.
+        path_out: the INT8 model, one file.
+        table_rows: a Gather from a table with more rows than this gets int8 rows, each with its own scale; position
+            and segment tables stay as they are.
+        reduce_range: 7 bits, for processors without VNNI, whose 8-bit products may overflow.
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _workshop(path_in) as (source, target):
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            reduce_range=reduce_range,
+            weight_type=QuantType.QInt8,
+        )
+        graph = onnx.load(str(target))
+    _quantise_tables(graph.graph, table_rows)
+    clean(graph)
+    write_bytes(path_out, graph.SerializeToString())
+
+
+def quantise_static(path_in: Path | str, path_out: Path | str, calibration: Iterable[Mapping[str, np.ndarray]]) -> None:
+    """INT8 weights and activations for Conv, Gemm and MatMul, in the QDQ form; weights per channel.
+
+    Args:
+        path_in: the fp32 model.
+        path_out: the INT8 model, one file.
+        calibration: batches of inputs by name, from training or validation rows (never from the test split): the range
+            of every activation is the range that it has on these.
+
+    Raises:
+        UsageError: there is no calibration batch.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    batches = [dict(batch) for batch in calibration]
+    if not batches:
+        raise UsageError("static INT8 needs calibration rows, got none; give a few hundred rows of the training split")
+    with _workshop(path_in) as (source, target):
+        folded = source.with_name("folded.onnx")
+        # Folds batch normalisation into the convolutions; otherwise their weights are rounded before it.
+        quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
+        quantize_static(
+            folded,
+            target,
+            _Rows(batches),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+        graph = onnx.load(str(target))
+    clean(graph)
+    write_bytes(path_out, graph.SerializeToString())
+
+
+class _Rows:
+    """Calibration batches in the form that the quantiser asks for them; it also wants to go back to the start."""
+
+    def __init__(self, batches: list[dict[str, np.ndarray]]) -> None:
+        self._batches = batches
+        self.rewind()
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._left, None)
+
+    def rewind(self) -> None:
+        self._left = iter(self._batches)
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return iter(self._batches)
+
+
+def _quantise_tables(graph: onnx.GraphProto, table_rows: int) -> None:
+    """Gather(float [V, d]) -> Mul(Cast(Gather(int8 [V, d])), Gather(scale [V, 1])).
+
+    The quantiser of onnxruntime has one scale for a whole table, even with ``per_channel``.
+    """
+    tables = {
+        tensor.name: tensor
+        for tensor in graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2 and tensor.dims[0] > table_rows
+    }
+    nodes: list[onnx.NodeProto] = []
+    rewritten: set[str] = set()
+    for node in graph.node:
+        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+        if node.op_type != "Gather" or node.input[0] not in tables or axis != 0:
+            nodes.append(node)
+            continue
+        table, ids = node.input
+        rewritten.add(table)
+        out = node.output[0]
+        nodes += [
+            helper.make_node("Gather", [f"{table}.int8", ids], [f"{out}.int8"], name=f"{out}.rows", axis=0),
+            helper.make_node("Cast", [f"{out}.int8"], [f"{out}.float"], name=f"{out}.cast", to=onnx.TensorProto.FLOAT),
+            helper.make_node("Gather", [f"{table}.scale", ids], [f"{out}.scale"], name=f"{out}.scales", axis=0),
+            helper.make_node("Mul", [f"{out}.float", f"{out}.scale"], [out], name=f"{out}.scaled"),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for name in rewritten:
+        rows, scale = int8_rows(numpy_helper.to_array(tables[name]))
+        graph.initializer.append(numpy_helper.from_array(rows, f"{name}.int8"))
+        graph.initializer.append(numpy_helper.from_array(scale[:, None], f"{name}.scale"))
+    used = {name for node in graph.node for name in node.input} | {node.name for node in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name not in rewritten or tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+@contextmanager
+def _workshop(path_in: Path | str) -> Iterator[tuple[Path, Path]]:
+    """Source and target in a temporary folder: the quantiser leaves files beside its input, more so when it fails."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it logs advice to the root logger
+    try:
+        with tempfile.TemporaryDirectory(prefix="understudy-") as folder:
+            source = Path(folder) / "in.onnx"
+            source.write_bytes(Path(path_in).read_bytes())
+            yield source, Path(folder) / "out.onnx"
+    finally:
+        root.setLevel(level)

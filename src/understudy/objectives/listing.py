@@ -1,0 +1,81 @@
+"""What there is to match with, as rows: for ``understudy objectives``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from understudy.objectives.term import Term
+from understudy.objectives.terms import hard_labels, hidden_states, logit_mse, soft_labels
+
+__all__ = ["describe"]
+
+ZERO = "0, gradient 0"
+
+_TERMS: tuple[tuple[Term, str], ...] = (
+    (hard_labels(), "none: 0 only for a certain and right student"),
+    (hidden_states({"STUDENT.LAYER": "TEACHER.LAYER"}), f"{ZERO} (equal widths)"),
+    (logit_mse(), ZERO),
+    (soft_labels(), ZERO),
+)
+
+# name, formula, value at equality, source
+_DIVERGENCES: tuple[tuple[str, str, str, str], ...] = (
+    ("cross_entropy", "-log Q_label", "none: 0 only for a certain and right student", ""),
+    ("forward_kl", "KL(P || Q)", ZERO, "Hinton, Vinyals, Dean 2015, arXiv 1503.02531"),
+    (
+        "forward_kl_top_k",
+        "KL(P || Q) on the top k and the rest as one",
+        ZERO,
+        "Anshumann et al. 2025, arXiv 2503.16870",
+    ),
+    (
+        "jensen_shannon",
+        "beta KL(P || M) + (1 - beta) KL(Q || M), M = beta P + (1 - beta) Q",
+        ZERO,
+        "Agarwal et al. 2024, arXiv 2306.13649",
+    ),
+    ("reverse_kl", "KL(Q || P)", ZERO, "Gu et al. 2024, arXiv 2306.08543"),
+    ("skew_forward_kl", "KL(P || skew P + (1 - skew) Q)", ZERO, "Ko et al. 2024, arXiv 2402.03898"),
+    ("skew_reverse_kl", "KL(Q || skew Q + (1 - skew) P)", ZERO, "Ko et al. 2024, arXiv 2402.03898"),
+    ("squared_error", "1/D sum (student - teacher)^2", ZERO, ""),
+    ("total_variation", "1/2 sum |P - Q|", ZERO, "Wen et al. 2023, arXiv 2307.15190"),
+    ("uld", "sum |sort(P) - sort(Q)|", ZERO, "Boizard et al. 2024, arXiv 2402.12030"),
+)
+
+
+def describe() -> list[dict[str, Any]]:
+    """One row for each term, then one for each plain function, sorted by name.
+
+    Keys: kind ("term" or "divergence"), name, formula, per, needs ({"learner": [...], "source": [...]}), source,
+    at_equality, coupled. P is the teacher's distribution, Q the student's.
+
+    >>> [row["name"] for row in describe() if row["kind"] == "term"]
+    ['hard_labels', 'hidden_states', 'logit_mse', 'soft_labels']
+    """
+    rows: list[dict[str, Any]] = [
+        {
+            "kind": "term",
+            "name": term.name,
+            "formula": term.formula,
+            "per": term.per,
+            "needs": {"learner": sorted(term.needs.learner), "source": sorted(term.needs.source)},
+            "source": term.source,
+            "at_equality": at_equality,
+            "coupled": term.coupled,
+        }
+        for term, at_equality in _TERMS
+    ]
+    rows += [
+        {
+            "kind": "divergence",
+            "name": name,
+            "formula": formula,
+            "per": "position",
+            "needs": {"learner": ["logits"], "source": [] if name == "cross_entropy" else ["logits"]},
+            "source": source,
+            "at_equality": at_equality,
+            "coupled": False,
+        }
+        for name, formula, at_equality, source in _DIVERGENCES
+    ]
+    return rows

@@ -1,0 +1,70 @@
+"""Dials that depend on the family, the task or the data, filled in and written down before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from understudy.errors import RecipeError, choices
+from understudy.pipeline.recipe import Recipe, with_values
+
+FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
+    "text-classification": {
+        "static": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "temperature": "auto", "precision": "fp32"},
+        "cut": {"epochs": 4, "batch_size": 32, "learning_rate": 1e-4, "temperature": 4.0, "precision": "auto"},
+    },
+    "image-classification": {
+        "cnn": {
+            "epochs": 20,
+            "batch_size": 64,
+            "learning_rate": 3e-3,
+            "temperature": 4.0,
+            "precision": "auto",
+            "width": 8,
+        },
+        "mlp": {
+            "epochs": 30,
+            "batch_size": 64,
+            "learning_rate": 1e-3,
+            "temperature": 4.0,
+            "precision": "auto",
+            "width": 64,
+        },
+    },
+}
+TEACHERS: dict[str, dict[str, Any]] = {
+    "encoder": {"epochs": 5, "learning_rate": 1.5e-4},
+    "cnn": {"epochs": 20, "learning_rate": 3e-3, "width": 32, "dropout": 0.2},
+    "mlp": {"epochs": 30, "learning_rate": 1e-3, "width": 1200, "dropout": 0.5},
+}
+
+
+def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
+    """The recipe with every None that depends on family and task decided.
+
+    Raises:
+        RecipeError: a family that cannot do the task.
+    """
+    families = FAMILIES[task]
+    if recipe.student.family not in families:
+        raise RecipeError(
+            f'student "{recipe.student.family}" cannot do {task}: {choices(recipe.student.family, families)}'
+        )
+    family = families[recipe.student.family]
+    teacher = TEACHERS[recipe.teacher.path if recipe.teacher.path in TEACHERS else "encoder"]
+    precision = recipe.train.precision
+    decided: dict[str, Any] = {
+        "task": task,
+        "train.epochs": recipe.train.epochs or family["epochs"],
+        "train.batch_size": recipe.train.batch_size or family["batch_size"],
+        "train.learning_rate": recipe.train.learning_rate or family["learning_rate"],
+        "train.precision": family["precision"] if precision == "auto" else precision,
+        "objective.temperature": recipe.objective.temperature or family["temperature"],
+        "student.width": recipe.student.width or family.get("width"),
+        "teacher.epochs": recipe.teacher.epochs or teacher["epochs"],
+        "teacher.learning_rate": recipe.teacher.learning_rate or teacher["learning_rate"],
+        "teacher.width": recipe.teacher.width or teacher.get("width"),
+        "teacher.dropout": recipe.teacher.dropout if recipe.teacher.dropout is not None else teacher.get("dropout"),
+        "evaluation.metric": recipe.evaluation.metric or metric,
+        "evaluation.threads": recipe.evaluation.threads or 1,
+    }
+    return with_values(recipe, {key: value for key, value in decided.items() if value is not None})

@@ -1,0 +1,167 @@
+"""``understudy init``: looks at the data and writes a commented recipe, each suggestion with its reason."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from understudy.data import Splits, load
+
+_RARE = 10  # times that the largest class may outnumber the smallest before weights are suggested
+_FEW_TEST_ROWS = 1_000
+_OUT_OF_SCOPE = frozenset({"oos", "ood", "out_of_scope", "out of scope", "out-of-scope", "none_of_the_above"})
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One setting of the recipe and why; no value: the line is only a comment."""
+
+    key: str
+    value: Any
+    why: str
+
+
+def init(
+    data: str, *, text: str = "text", label: str = "label", image: str = "image", task: str | None = None, seed: int = 0
+) -> str:
+    """A recipe for this data, as commented YAML that ``load_recipe`` reads.
+
+    Args:
+        data: folder, file or hub name, as ``understudy.data.load`` takes it.
+        text: column of the text.
+        label: column of the label.
+        image: column of the image.
+        task: None takes what the data looks like.
+        seed: seed of the split.
+
+    Raises:
+        DataError: the data cannot be read or has nothing to learn.
+    """
+    found, splits = load(data, task=task, text=text, label=label, image=image, seed=seed)
+    names = {"text": text, "label": label, "image": image}
+    columns = {key: name for key, name in names.items() if name != key}
+    images = "image" in splits.train.inputs
+    head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, images=images))]
+    sections = {
+        "": [_Line("task", found, "inferred from the columns")],
+        "teacher": _teacher(images=images),
+        "data": [_Line("path", data, ""), *(_Line(key, name, "") for key, name in columns.items())],
+        "student": _student(splits, images=images),
+        "objective": _objective(splits),
+        "evaluation": _evaluation(splits),
+    }
+    blocks = [_block(section, lines) for section, lines in sections.items() if lines]
+    tail = "# Every other key has a default: understudy schema lists them, understudy check tries this recipe out."
+    return "\n\n".join(["\n".join(_comment(line) for line in head), *blocks, tail]) + "\n"
+
+
+def _facts(splits: Splits, *, images: bool) -> list[str]:
+    """What the data is, in sentences."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    rows = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
+    facts = [
+        f"rows: {rows}" + (f", unlabelled {len(splits.unlabelled):,}" if splits.unlabelled else ""),
+        _classes(splits),
+        _image_sizes(splits.train.inputs["image"]) if images else _text_lengths(splits.train.inputs["text"]),
+    ]
+    if len(splits.test) < _FEW_TEST_ROWS:
+        known_to = 196 * np.sqrt(0.9 * 0.1 / len(splits.test))
+        facts.append(f"so few test rows know an accuracy of 90 % only to about ±{known_to:.1f} points")
+    return [*facts, *splits.notes]
+
+
+def _classes(splits: Splits) -> str:
+    counts = splits.train.counts(len(splits.label_names))
+    largest, smallest = int(np.argmax(counts)), int(np.argmin(counts))
+    if counts[largest] == counts[smallest]:
+        return f"{len(counts)} classes of {counts[largest]:,} training rows each"
+    share, names = 100 * counts[largest] / counts.sum(), splits.label_names
+    most = f"{names[largest]} ({counts[largest]:,} training rows, {share:.1f} %)"
+    return f"{len(counts)} classes; largest {most}, smallest {names[smallest]} ({counts[smallest]:,})"
+
+
+def _text_lengths(texts: list[str]) -> str:
+    lengths = np.array([len(text.split()) for text in texts])
+    median, most, longest = np.percentile(lengths, [50, 95, 100]).astype(int)
+    words = len({word.lower() for text in texts for word in text.split()})
+    return f"words in a text: median {median}, 95 % have at most {most}, longest {longest}; {words:,} distinct words"
+
+
+def _image_sizes(images: list[bytes], *, looked_at: int = 200) -> str:
+    from PIL import Image
+
+    sizes = Counter((opened.size, opened.mode) for opened in (Image.open(io.BytesIO(i)) for i in images[:looked_at]))
+    (width, height), mode = sizes.most_common(1)[0][0]
+    return f"images: {width} x {height} pixels, {mode}" + (
+        f", and {len(sizes) - 1} other sizes" if len(sizes) > 1 else ""
+    )
+
+
+def _teacher(*, images: bool) -> list[_Line]:
+    if images:
+        return [_Line("path", "cnn", "built in; or the folder of a transformers vision model")]
+    return [
+        _Line(
+            "path",
+            None,
+            "folder or hub name of your model; a plain encoder is fine-tuned first (--teacher says it too)",
+        )
+    ]
+
+
+def _student(splits: Splits, *, images: bool) -> list[_Line]:
+    if images:
+        return [_Line("family", "cnn", "mlp is smaller to run on tiny images")]
+    why = "a bag of word vectors, no attention at run time; where word order matters (sentiment), try cut"
+    return [_Line("family", "static", why)]
+
+
+def _objective(splits: Splits) -> list[_Line]:
+    lines = [_Line("temperature", "auto", "chosen on validation from short runs over 1, 2, 4 and 8")]
+    if splits.unlabelled is not None:
+        lines.append(_Line("alpha", 0.1, "little weight on labels: unlabelled rows have only the teacher's word"))
+    if _unbalanced(splits):
+        lines.append(
+            _Line("class_weights", "balanced", "the largest class has over ten times the rows of the smallest")
+        )
+    return lines
+
+
+def _evaluation(splits: Splits) -> list[_Line]:
+    lines = []
+    if _unbalanced(splits):
+        lines.append(_Line("metric", "macro_f1", "accuracy would hide the small classes"))
+    for name in splits.label_names:
+        if name.lower() in _OUT_OF_SCOPE:
+            lines.append(
+                _Line("out_of_scope", name, "reported apart: in-scope accuracy, and AUROC of being out of scope")
+            )
+    return lines
+
+
+def _unbalanced(splits: Splits) -> bool:
+    counts = splits.train.counts(len(splits.label_names))
+    return bool(counts.max() > _RARE * max(counts.min(), 1))
+
+
+def _block(section: str, lines: list[_Line]) -> str:
+    indent = "  " if section else ""
+    rows = [f"{section}:"] if section else []
+    for line in lines:
+        said = f"{indent}{line.key}: {_scalar(line.value)}"
+        rows.append(f"{said}  {_comment(f'# {line.why}')}" if line.why else said)
+    return "\n".join(rows)
+
+
+def _scalar(value: Any) -> str:
+    return yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**6).strip()[1:-1]
+
+
+def _comment(line: str) -> str:
+    """A comment stays on its line whatever a label is called."""
+    return "".join(c if c.isprintable() else " " for c in line)

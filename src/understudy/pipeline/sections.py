@@ -1,0 +1,197 @@
+"""The recipe as records: every dial of a run, its range, its default and what it is for.
+
+``None`` means "decided by the pipeline from the data, the teacher or the family, and written down in the run's
+``recipe.yaml``". Descriptions become the JSON schema and the generated docs.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+Auto = Literal["auto"]
+
+
+def _allows_bool(annotation: Any) -> bool:
+    return annotation is bool or any(_allows_bool(part) for part in get_args(annotation))
+
+
+class Section(BaseModel):
+    """Frozen; unknown keys, infinities and booleans in the place of numbers or strings are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_stray_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic would read `true` as 1, and YAML reads a bare `yes` as `true`
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and not _allows_bool(annotation):
+            raise PydanticCustomError("stray_boolean", "a boolean where none belongs")
+        return value
+
+
+class Teacher(Section):
+    """Where knowledge comes from."""
+
+    path: Name | None = Field(
+        None, description="Folder or hub name of a transformers model, or a built-in image family: cnn, mlp."
+    )
+    fine_tune: Literal["auto", "always", "never"] = Field(
+        "auto", description="Train the teacher on the data first; auto: when its head does not fit the labels."
+    )
+    epochs: Count | None = Field(
+        None, description="Passes over the data when the teacher is trained; by kind when unset."
+    )
+    learning_rate: Positive | None = Field(
+        None, description="Peak learning rate when the teacher is trained; by kind when unset (encoders: 1.5e-4)."
+    )
+    batch_size: Count = Field(32, description="Rows per optimiser step when the teacher is trained.")
+    width: Count | None = Field(None, description="Channels (cnn) or hidden units (mlp) of a built-in image teacher.")
+    dropout: Dropout | None = Field(None, description="Dropout of a built-in image teacher; by family when unset.")
+    targets: Literal["stored", "live"] = Field(
+        "stored", description="stored: the teacher answers each row once, ever; live: it runs in every step."
+    )
+    jitter: int = Field(0, ge=0, le=8, description="Random shift, in pixels, of images while a teacher is trained.")
+
+
+class Data(Section):
+    """What is learnt from."""
+
+    path: Name = Field(
+        description="Folder with train|validation|test|unlabelled.{parquet,csv,jsonl}, one file, or a hub name."
+    )
+    text: Name = Field("text", description="Column that holds the text.")
+    label: Name = Field("label", description="Column that holds the label; empty cells are unlabelled rows.")
+    image: Name = Field("image", description="Column that holds the image.")
+    validation_share: float = Field(
+        0.1, gt=0, le=0.5, description="Share cut from training rows without a validation split."
+    )
+    test_share: float = Field(
+        0.1, gt=0, le=0.5, description="Share cut from training rows where there is no test split."
+    )
+    limit: int | None = Field(None, ge=4, description="Longest text in sub-word tokens; from the data when unset.")
+
+
+class Student(Section):
+    """What learns."""
+
+    family: Literal["static", "cut", "cnn", "mlp"] = Field(
+        description="static: a bag of word vectors; cut: layers of the teacher; cnn, mlp: for images."
+    )
+    layers: Count | tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, description="cut: how many layers, evenly spread, or which ones ([0, 2, 4]); half of them when unset."
+    )
+    initialise: bool = Field(True, description="Start from the teacher's weights (cut) or vectors (static).")
+    dimensions: Count = Field(256, description="static: width of a word vector.")
+    hidden: int = Field(256, ge=0, description="static: width of the head's hidden layer; 0: a linear head.")
+    words: Count = Field(30_000, description="static: most words in the vocabulary.")
+    buckets: int = Field(
+        16_384, ge=0, description="static: hashed entries for word pairs and character n-grams; 0: none."
+    )
+    pairs: bool = Field(True, description="static: word pairs as features.")
+    characters: int = Field(4, ge=0, le=8, description="static: length of character n-grams; 0: none.")
+    feature_dropout: Dropout = Field(0.15, description="static: share of a row's features dropped in training.")
+    width: Count | None = Field(None, description="cnn: channels; mlp: hidden units; by family when unset.")
+    depth: Count = Field(2, description="cnn, mlp: layers.")
+    dropout: Dropout = Field(0.1, description="Dropout in the student's head or layers.")
+
+
+class Objective(Section):
+    """What must match: alpha * hard + (1 - alpha) * temperature^2 * KL(teacher || student)."""
+
+    temperature: Annotated[float, Field(gt=0)] | Auto | None = Field(
+        None,
+        description="Softens both sides; auto: chosen on validation; unset: auto for static students, 4 otherwise.",
+    )
+    alpha: Share | Auto = Field(0.1, description="Weight of the hard labels, 0 to 1; auto: chosen on validation.")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="balanced: rare classes weigh more in hard terms."
+    )
+
+
+class Train(Section):
+    """How the student, and its twin, are trained."""
+
+    epochs: Count | None = Field(None, description="Most passes over the data; by family when unset.")
+    batch_size: Count | None = Field(None, description="Rows per micro-batch; by family when unset.")
+    accumulation: Count = Field(1, description="Micro-batches per optimiser step; changes neither loss nor gradient.")
+    learning_rate: Positive | None = Field(None, description="Peak learning rate; by family when unset.")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay.")
+    warmup: Share = Field(0.06, description="Share of the steps in which the learning rate rises.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the learning rate falls after it."
+    )
+    clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0: no clipping.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where a short probe finds it faster."
+    )
+    patience: Count | None = Field(
+        None, description="Epochs without a better validation before stopping; unset: never."
+    )
+    max_steps: Count | None = Field(None, description="Most optimiser steps, whatever the epochs say.")
+    bucket: bool = Field(True, description="Batches of similar length.")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="Seconds between sealed checkpoints; 0: every step.")
+    track: Name | None = Field(None, description="An accelerate tracker by name, such as tensorboard.")
+
+
+class Export(Section):
+    """The gates between a trained student and an artefact."""
+
+    max_drop: float = Field(0.5, ge=0, le=100, description="Gate: most points of the metric that INT8 may lose.")
+    max_ms: Positive | None = Field(
+        None, description="Gate: most milliseconds (p95) for one row from raw input to label."
+    )
+    max_mb: Positive | None = Field(
+        None, description="Gate: most megabytes (1e6 bytes) of the artefact, vocabulary included."
+    )
+    floors: dict[str, Share] = Field({}, description="Gate: label -> lowest recall on validation.")
+    calibration_rows: Count = Field(512, description="Training rows that calibrate a static INT8 graph.")
+
+
+class Evaluation(Section):
+    """What is measured, on a test split that is opened once."""
+
+    metric: Name | None = Field(
+        None, description="Primary metric (accuracy, macro_f1, ...); the task's own when unset."
+    )
+    margin: float = Field(0.5, ge=0, le=100, description="Points within which student and twin count as equal.")
+    threads: Count | None = Field(None, description="Threads for latency and throughput; unset: 1.")
+    out_of_scope: Name | None = Field(
+        None, description="Label that means none of the others (AUROC, in-scope accuracy)."
+    )
+    calls_per_day: Positive | None = Field(None, description="Expected load, for the break-even.")
+    teacher_cost_per_million: Positive | None = Field(None, description="What a million teacher calls cost now.")
+    machine_cost_per_hour: Positive | None = Field(None, description="Price of an hour of the machine that serves.")
+    latency_rows: Annotated[int, Field(ge=20)] = Field(300, description="Rows timed one by one for p50, p95 and p99.")
+
+
+class Recipe(Section):
+    """One run: what is distilled into what, from which data, how, and what must hold at the end."""
+
+    task: Name | None = Field(
+        None, description="text-classification or image-classification; from the data when unset."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seeds: int = Field(1, ge=1, le=20, description="How many times student and twin are trained, from seed on.")
+    store: Name | None = Field(None, description="Folder of teachers and targets; .store beside the run when unset.")
+    teacher: Teacher = Field(Teacher(), description="Where knowledge comes from.")
+    data: Data = Field(description="What is learnt from.")
+    student: Student = Field(description="What learns.")
+    objective: Objective = Field(Objective(), description="What must match.")
+    train: Train = Field(Train(), description="How student and twin are trained.")
+    export: Export = Field(Export(), description="Gates of the artefact.")
+    evaluation: Evaluation = Field(Evaluation(), description="What is measured.")
+
+    @model_validator(mode="after")
+    def _shares_leave_rows(self) -> Recipe:
+        if self.data.validation_share + self.data.test_share >= 0.9:
+            raise ValueError("data.validation_share + data.test_share must stay below 0.9")
+        return self

@@ -1,0 +1,89 @@
+"""The records that every room passes around. Frozen, and free of torch: a tensor here is whatever the caller's is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from understudy.errors import UsageError, choices
+
+Self = TypeVar("Self", bound="Outputs")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows, ready for every model that looks at them.
+
+    Attributes:
+        keys: content keys of the rows, [N] strings; rows are joined with stored targets by these.
+        inputs: model name -> that model's own encoding of the same rows (``inputs["student"]``, ``inputs["teacher"]``).
+        labels: [N] int64, -1 where a row has none.
+        masks: name -> float weights of what is counted: ``examples`` [N], ``labelled`` [N] (0 where a row has no
+            label, the class weight elsewhere), ``tokens`` [N, L]. A term divides by the sum of the mask it names.
+        epoch: passes over the data so far; randomness of a view is a function of (seed, epoch, key).
+    """
+
+    keys: tuple[str, ...]
+    inputs: Mapping[str, Mapping[str, Any]]
+    labels: Any
+    masks: Mapping[str, Any]
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def to(self, device: Any) -> Batch:
+        """The same batch with every tensor on ``device``."""
+        return replace(
+            self,
+            inputs={name: {k: v.to(device) for k, v in encoding.items()} for name, encoding in self.inputs.items()},
+            labels=None if self.labels is None else self.labels.to(device),
+            masks={name: mask.to(device) for name, mask in self.masks.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What models say about a batch: ``name.signal`` -> tensor, and after ``of(name)`` just ``signal`` -> tensor.
+
+    >>> said = Outputs({"student.logits": 1, "exit.0.logits": 2})
+    >>> said.of("exit.0")["logits"]
+    2
+    """
+
+    signals: Mapping[str, Any]
+
+    def of(self: Self, name: str) -> Self:
+        """The signals of one output or source, without its prefix."""
+        prefix = f"{name}."
+        mine = {key.removeprefix(prefix): value for key, value in self.signals.items() if key.startswith(prefix)}
+        return replace(self, signals=mine)
+
+    def detach(self: Self) -> Self:
+        """The same values, cut off from the gradient: how a peer or a deeper layer teaches."""
+        return replace(self, signals={key: value.detach() for key, value in self.signals.items()})
+
+    def __getitem__(self, signal: str) -> Any:
+        try:
+            return self.signals[signal]
+        except KeyError:
+            raise UsageError(f'no signal "{signal}" here: {choices(signal, self.signals)}') from None
+
+    def __contains__(self, signal: str) -> bool:
+        return signal in self.signals
+
+
+@dataclass(frozen=True)
+class Targets(Outputs):
+    """What teachers say, live or stored: ``source.signal`` -> tensor, with the labels that each source knows.
+
+    ``support`` maps a source to a bool tensor [K], absent where it knows them all.
+    """
+
+    support: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, name: str) -> Targets:
+        """The signals of one source; ``support`` keeps that source's mask under the key ``""``."""
+        mine = super().of(name)
+        return replace(mine, support={"": self.support[name]} if name in self.support else {})

@@ -1,0 +1,94 @@
+"""Who gains and who loses: the classes that moved most, with the significant ones marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from understudy.report.charts import dumbbell
+from understudy.report.drawing import Axis
+from understudy.report.facts import Facts, listed, number
+from understudy.report.formats import clip, share, signed
+
+LOSSES, GAINS = 20, 5
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One class: the teacher's and the exported model's score on its rows."""
+
+    label: str
+    teacher: float
+    export: float
+    significant: bool
+    rows: float | None
+
+    @property
+    def change(self) -> float:
+        """Exported model minus teacher."""
+        return self.export - self.teacher
+
+
+def discoveries(p_values: Sequence[float | None], rate: float = 0.05) -> list[bool]:
+    """Which are significant at a false discovery rate: the step-up rule of Benjamini and Hochberg (1995).
+
+    >>> discoveries([0.001, 0.04, 0.03, None, 0.9])
+    [True, False, False, False, False]
+    """
+    known = sorted(p for p in p_values if p is not None)
+    limit = max((p for i, p in enumerate(known, start=1) if p <= rate * i / len(known)), default=-1.0)
+    return [p is not None and p <= limit for p in p_values]
+
+
+def moved(facts: Facts) -> list[Moved]:
+    """Every class with two scores, the greatest loss first. A ``significant`` key, where there is one, is believed."""
+    raw = listed(facts.run, "comparison", "per_class")
+    raw = [r for r in raw if number(r.get("teacher")) is not None and number(r.get("artefact")) is not None]
+    found = discoveries([number(r.get("p_value")) for r in raw])
+    result = []
+    for r, own in zip(raw, found, strict=True):
+        stated = r.get("significant")
+        marked = stated if isinstance(stated, bool) else own
+        label = clip(r.get("label", ""), 60)
+        result.append(Moved(label, float(r["teacher"]), float(r["artefact"]), marked, number(r.get("rows"))))
+    return sorted(result, key=lambda m: m.change)
+
+
+def table(facts: Facts) -> dict[str, Any] | None:
+    """What the template draws: up to 20 classes by loss, then up to 5 by gain where there are more."""
+    every = moved(facts)
+    if not every:
+        return None
+    losses = every[:LOSSES]
+    gains = [m for m in reversed(every[LOSSES:]) if m.change > 0][:GAINS]
+    shown = losses + gains
+    low = min(min(m.teacher, m.export) for m in shown)
+    axis = Axis(max(0.0, low - 0.04), 1.0 if low < 1 else 1.04)
+    draw = [(m, dumbbell(axis, m.teacher, m.export)) for m in losses]
+    return {
+        "losses": [_row(m, lane) for m, lane in draw],
+        "gains": [_row(m, dumbbell(axis, m.teacher, m.export)) for m in gains],
+        "low": share(axis.low, 0),
+        "high": share(min(axis.high, 1.0), 0),
+        "worse": sum(m.change < 0 for m in every),
+        "better": sum(m.change > 0 for m in every),
+        "total": len(every),
+        "shown": len(shown),
+        "marked": sum(m.significant for m in every),
+    }
+
+
+def _row(moved: Moved, lane: Markup) -> dict[str, Any]:
+    return {
+        "label": moved.label,
+        "lane": lane,
+        "teacher": share(moved.teacher),
+        "export": share(moved.export),
+        "change": signed(moved.change),
+        "way": "gain" if moved.change > 0 else "loss" if moved.change < 0 else "",
+        "significant": moved.significant,
+        "rows": moved.rows,
+    }

@@ -1,0 +1,83 @@
+"""The sentences that stand above every number. The same words go to the page, the card and the terminal."""
+
+from __future__ import annotations
+
+from understudy.report import formats
+from understudy.report.facts import Facts, dig, number
+
+SIGN = {"BEATS": "▲", "NO GAIN": "＝", "INCONCLUSIVE": "?", "HARMS": "▼"}  # never colour alone
+
+
+def headline(facts: Facts) -> str:
+    """The verdict as one plain sentence."""
+    said, difference = facts.verdict, facts.difference
+    unit = f" of {formats.words(facts.metric)}"
+    amount = "" if difference is None else facts.delta(abs(difference.value)).lstrip("+")
+    if said == "BEATS":
+        return f"Distilling paid off: the student beats its twin{f' by {amount}{unit}' if amount else ''}."
+    if said == "HARMS":
+        return f"Distilling did harm: the student falls behind its twin{f' by {amount}{unit}' if amount else ''}."
+    if said == "NO GAIN":
+        near = f" by more than {facts.delta(facts.margin).lstrip('+')}{unit}" if facts.margin else ""
+        return f"No gain: student and twin do not differ{near}."
+    if said == "INCONCLUSIVE":
+        return "Inconclusive: this test split cannot tell the student from its twin."
+    return "No verdict: the student was not compared with a twin."
+
+
+def interval(facts: Facts) -> str:
+    """The measured difference with its interval and margin, or an empty string."""
+    difference = facts.difference
+    if difference is None:
+        return ""
+    text = f"student − twin: {facts.delta(difference.value)}"
+    if difference.low is not None and difference.high is not None:
+        text += (
+            f", 95{formats.SPACE}% interval {facts.delta(difference.low, unit=False)}"
+            f" to {facts.delta(difference.high, unit=False)}"
+        )
+    if facts.margin:
+        text += f", margin ±{facts.delta(facts.margin, unit=False).lstrip('+')}"
+    return text
+
+
+def gates(facts: Facts) -> str:
+    """How many gates were passed, and what that allows."""
+    if not facts.gates:
+        return "No gates were set."
+    passed, total = len(facts.gates) - len(facts.failed), len(facts.gates)
+    if facts.failed:
+        failed = ", ".join(gate.name for gate in facts.failed)
+        return f"{len(facts.failed)} of {total} gates failed ({failed}). This export must not ship."
+    return f"{passed} of {total} gates passed."
+
+
+def kept(facts: Facts) -> list[tuple[str, str, str]]:
+    """Retention, compression and speedup as (number, what it is, from what to what); only those that were measured."""
+    rows: list[tuple[str, str, str]] = []
+    teacher, export = facts.models.get("teacher"), facts.models.get("artefact")
+    retention = number(dig(facts.run, "comparison", "retention"))
+    compression = number(dig(facts.run, "comparison", "compression"))
+    speedup = number(dig(facts.run, "comparison", "speedup"))
+    metric = facts.metric
+
+    def change(before: str, after: str) -> str:
+        return "" if formats.DASH in (before, after) else f"{before} → {after}"
+
+    if retention is not None:
+        values = [m.metrics.get(metric) if m else None for m in (teacher, export)]
+        before, after = (facts.value(e.value if e else None) for e in values)
+        said = f"of the teacher’s {formats.words(metric)} kept"
+        rows.append((formats.share(retention, facts.digits), said, change(before, after)))
+    if compression is not None:
+        sizes = change(*(formats.size(m.bytes if m else None) for m in (teacher, export)))
+        said = "smaller on disk" if compression >= 1 else "compression: larger than the teacher"
+        rows.append((formats.times(compression), said, sizes))
+    if speedup is not None:
+        rates = [number(dig(m.throughput, "value")) if m else None for m in (teacher, export)]
+        threads = number(dig(export.throughput, "threads")) if export else None
+        where = f", {threads:.0f} thread{'s' if threads != 1 else ''}" if threads else ""
+        moved = change(*(formats.rate(value) for value in rates))
+        said = "the teacher’s throughput"
+        rows.append((formats.times(speedup), said, f"{moved}{where}" if moved else ""))
+    return rows

@@ -1,0 +1,137 @@
+"""Raw rows in, labels out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from understudy.encoding import Encoder, RowError, load_encoder
+from understudy.errors import ArtefactError, StoreError, UsageError
+from understudy.files import read_tensors
+from understudy.runtime.artefact import find, read_manifest
+from understudy.runtime.graph import GraphModel
+from understudy.runtime.static import StaticModel
+
+Row = str | Mapping[str, Any]
+_TEXTS, _IMAGES = 8192, 256  # rows encoded at a time: bounds the memory, whatever the number of rows
+
+
+class Predictor:
+    """A loaded artefact. It holds no state between calls and may be shared by threads.
+
+    Attributes:
+        manifest: the content of ``understudy.json``.
+        labels: the K labels, in the order of the logits.
+    """
+
+    def __init__(self, manifest: Mapping[str, Any], encoder: Encoder, model: StaticModel | GraphModel) -> None:
+        self.manifest, self.labels = manifest, tuple(manifest["labels"])
+        self._encoder, self._model = encoder, model
+        self._temperature, self._abstain_below = float(manifest["temperature"]), float(manifest["abstain_below"])
+
+    def predict(self, rows: Sequence[Row], *, batch: int = 32) -> list[dict[str, Any]]:
+        """Every row as it came, plus ``label``, ``probabilities`` {label: p} and ``abstained``.
+
+        A bare string stands for the first column of the task. A row's own ``label`` is replaced. ``abstained`` is true
+        where the best probability is below the threshold chosen on validation; the label is given all the same.
+        """
+        rows = _sequence(rows)
+        probabilities = self.predict_proba(rows, batch=batch)
+        best = probabilities.argmax(axis=1).tolist()
+        answers = []
+        for row, number, chances in zip(rows, best, probabilities.tolist(), strict=True):
+            answer: dict[str, Any] = dict(row) if isinstance(row, Mapping) else {self._encoder.fields[0]: row}
+            answer["label"] = self.labels[number]
+            answer["probabilities"] = dict(zip(self.labels, chances, strict=True))
+            answer["abstained"] = chances[number] < self._abstain_below
+            answers.append(answer)
+        return answers
+
+    def predict_one(self, row: Row) -> dict[str, Any]:
+        """`predict` of one row."""
+        return self.predict([row])[0]
+
+    def predict_proba(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
+        """float64 [N, K]: softmax(logits / temperature), the temperature fitted on validation."""
+        scaled = self.logits(rows, batch=batch).astype(np.float64) / self._temperature
+        if not np.isfinite(scaled).all():
+            row = int(np.flatnonzero(~np.isfinite(scaled).all(axis=1))[0])
+            raise ArtefactError(f"the model answered row {row + 1} with a logit that is not a finite number")
+        scaled -= scaled.max(axis=1, keepdims=True)
+        np.exp(scaled, out=scaled)
+        return scaled / scaled.sum(axis=1, keepdims=True)
+
+    def logits(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
+        """float32 [N, K], in the order of the rows. Raises RowError (a DataError) naming row and column."""
+        rows = _sequence(rows)
+        step = _IMAGES if self._encoder.kind == "pixels" else _TEXTS
+        found = []
+        for start in range(0, len(rows), step):
+            try:
+                features = self._encoder.encode(self._columns(rows[start : start + step]))
+            except RowError as error:
+                raise RowError(start + error.row, error.column, error.problem) from error.__cause__
+            if isinstance(self._model, StaticModel):
+                found.append(self._model.logits(features))
+            else:
+                found.append(self._model.logits(self._encoder, features, batch=batch))
+        return np.concatenate(found) if found else np.zeros((0, len(self.labels)), np.float32)
+
+    def _columns(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
+        fields = self._encoder.fields
+        columns: dict[str, list[Any]] = {field: [] for field in fields}
+        for number, row in enumerate(rows):
+            for field, value in _values(number, row, fields):
+                columns[field].append(value)
+        return columns
+
+
+def load(folder: Path | str, *, threads: int = 1) -> Predictor:
+    """The predictor in an artefact folder, or in a run folder that has one, after checking every file's hash.
+
+    Args:
+        folder: where ``understudy.json`` is, or a run folder.
+        threads: threads of an ONNX model. The encoders and the static family use one (their only product that may use
+            more is numpy's matrix product, which takes what OPENBLAS_NUM_THREADS or OMP_NUM_THREADS allow).
+
+    Raises:
+        ArtefactError: the folder is no artefact, or a file is missing, altered or of another schema.
+        UsageError: a package that the artefact needs is not installed.
+    """
+    if threads < 1:
+        raise UsageError(f"threads is at least 1, got {threads}")
+    folder = find(folder)
+    manifest = read_manifest(folder)
+    path = folder / manifest["model"]["file"]
+    try:
+        encoder = load_encoder(folder, manifest["encoder"])
+        kind = manifest["model"]["kind"]
+        if kind not in ("static", "onnx"):
+            raise ArtefactError(f'{folder}: a model of kind "{kind}", which this version does not know')
+        model = StaticModel(read_tensors(path)) if kind == "static" else GraphModel(path, threads=threads)
+    except StoreError as error:
+        raise ArtefactError(str(error)) from error
+    return Predictor(manifest, encoder, model)
+
+
+def _sequence(rows: Any) -> Sequence[Row]:
+    if isinstance(rows, str | bytes | Mapping):
+        raise UsageError(f"wanted a list of rows, got one {type(rows).__name__}; use predict_one, or put it in a list")
+    return rows if isinstance(rows, Sequence) else list(rows)
+
+
+def _values(number: int, row: Any, fields: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """The columns of one row that the encoder reads."""
+    if isinstance(row, Mapping):
+        for field in fields:
+            if field not in row:
+                there = ", ".join(str(name) for name in row) or "nothing"
+                raise RowError(number, field, f"there is no such column; the row has: {there}")
+            yield field, row[field]
+    elif len(fields) == 1:
+        yield fields[0], row  # a bare value; the encoder says what is wrong with it
+    else:
+        raise RowError(number, fields[0], f"wanted an object with {' and '.join(fields)}, got a {type(row).__name__}")

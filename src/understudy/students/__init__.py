@@ -1,0 +1,26 @@
+"""Students: cut from a teacher, or of a small family built for speed."""
+
+from understudy.students.cut import cut, inheritance, layer_stack, uniform_layers
+from understudy.students.saving import bytes_on_disk, load, parameters, save
+from understudy.students.static import Static
+from understudy.students.student import Student
+from understudy.students.vectors import principal_components, static_vectors
+from understudy.students.vision import Cnn, Mlp, Normalised
+
+__all__ = [
+    "Cnn",
+    "Mlp",
+    "Normalised",
+    "Static",
+    "Student",
+    "bytes_on_disk",
+    "cut",
+    "inheritance",
+    "layer_stack",
+    "load",
+    "parameters",
+    "principal_components",
+    "save",
+    "static_vectors",
+    "uniform_layers",
+]

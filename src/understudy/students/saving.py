@@ -1,0 +1,165 @@
+"""Students on disk: a folder with config.json and model.safetensors, whichever the family. Pickles are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from understudy import files
+from understudy.errors import StoreError, TeacherError, UsageError, choices
+from understudy.students.static import Static
+from understudy.students.student import Student
+from understudy.students.vision import Cnn, Mlp, Normalised
+
+FAMILY = "understudy_family"
+FAMILIES: dict[str, type[nn.Module]] = {"cnn": Cnn, "mlp": Mlp, "static": Static}
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+def save(module: nn.Module, folder: Path | str) -> None:
+    """Writes a module into ``folder``, atomically, replacing what was there.
+
+    A transformers model gets its own ``save_pretrained`` layout (any program loads it). Own families write their
+    arguments and weights; a ``Normalised`` writes its model into ``model/`` inside. A ``Student`` is unwrapped.
+
+    Raises:
+        UsageError: a module of another kind; its author saves it.
+    """
+    if isinstance(module, Student):
+        module = module.module
+    with files.new_folder(folder) as draft:
+        _write(module, draft)
+
+
+def load(folder: Path | str) -> nn.Module:
+    """The module that `save` wrote, or any transformers model saved as safetensors, in eval mode.
+
+    Raises:
+        StoreError: no such folder, an unreadable config, a corrupt or foreign weight file.
+        TeacherError: weights as a pickle, a model that needs its own code, or weights missing from the file (a head
+            that would be made up).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise StoreError(f"a folder with a saved model is wanted, there is none at {folder}")
+    if not (folder / "config.json").is_file():
+        _refuse_pickles(folder)
+        raise StoreError(f"{folder} has no config.json, so it is no saved model")
+    config = files.read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise StoreError(f"{folder / 'config.json'} holds {type(config).__name__}, not the config of a model")
+    _refuse_pickles(folder)
+    module = _own(folder, config) if FAMILY in config else _transformers(folder, config)
+    return module.eval()
+
+
+def parameters(module: nn.Module) -> int:
+    """How many parameters a module has; shared ones count once, buffers do not count."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def bytes_on_disk(folder: Path | str) -> int:
+    """Bytes of all files under a folder.
+
+    Raises:
+        StoreError: there is no such folder.
+    """
+    if not Path(folder).is_dir():
+        raise StoreError(f"no folder at {folder}")
+    return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+
+
+def _write(module: nn.Module, folder: Path) -> None:
+    family = next((name for name, kind in FAMILIES.items() if type(module) is kind), None)
+    if isinstance(module, Normalised):
+        files.write_json(folder / "config.json", {FAMILY: "normalised", **module.arguments})
+        (folder / "model").mkdir()
+        _write(module.model, folder / "model")
+    elif family is not None:
+        from safetensors.torch import save_file
+
+        files.write_json(folder / "config.json", {FAMILY: family, **_arguments(module)})
+        weights = {name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()}
+        save_file(weights, folder / "model.safetensors")
+    elif hasattr(module, "save_pretrained"):
+        saving: Any = module
+        saving.save_pretrained(folder)
+    else:
+        raise UsageError(
+            f"{type(module).__name__} is no transformers model and of no family here ({', '.join(FAMILIES)}): "
+            "save it yourself (safetensors.torch.save_file)"
+        )
+
+
+def _arguments(module: nn.Module) -> dict[str, Any]:
+    arguments = module.arguments
+    assert isinstance(arguments, dict)
+    return arguments
+
+
+def _own(folder: Path, config: dict[str, Any]) -> nn.Module:
+    arguments = {key: value for key, value in config.items() if key != FAMILY}
+    if config[FAMILY] == "normalised":
+        return _described(folder, Normalised, {"model": load(folder / "model"), **arguments})
+    kind = FAMILIES.get(str(config[FAMILY]))
+    if kind is None:
+        raise StoreError(
+            f'{folder} is of family "{config[FAMILY]}": {choices(config[FAMILY], [*FAMILIES, "normalised"])}'
+        )
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    module = _described(folder, kind, arguments)
+    try:
+        module.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(
+            f"{folder / 'model.safetensors'} cannot be read as the weights of this config: {reason}"
+        ) from None
+    return module
+
+
+def _described(folder: Path, kind: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:
+    try:
+        return kind(**arguments)
+    except (TypeError, ValueError, UsageError) as error:
+        raise StoreError(f"{folder / 'config.json'} does not describe a {kind.__name__}: {error}") from None
+
+
+def _transformers(folder: Path, config: dict[str, Any]) -> nn.Module:
+    import transformers
+    from safetensors import SafetensorError
+
+    names = config.get("architectures") or []
+    kind = getattr(transformers, str(names[0]), None) if len(names) == 1 else None
+    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+        raise TeacherError(
+            f"{folder} names the architecture {names or '(none)'}, which transformers {transformers.__version__} "
+            "does not have; a model's own code is never run"
+        )
+    try:
+        architecture: Any = kind
+        module, info = architecture.from_pretrained(
+            folder, output_loading_info=True, use_safetensors=True, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise StoreError(f"{folder} cannot be loaded as {names[0]}: {' '.join(str(error).split())}") from None
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:4])
+        raise TeacherError(f"{folder} lacks weights of {names[0]} ({missing}); they would be random, so it is not used")
+    assert isinstance(module, nn.Module)
+    return module
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickles:
+        raise TeacherError(
+            f"{folder} holds its weights as a pickle ({pickles[0]}), which can run code when it is read; "
+            "convert it once to model.safetensors (save_pretrained does) and point here again"
+        )

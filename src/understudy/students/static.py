@@ -1,0 +1,159 @@
+"""The static student: a table of vectors, learned token weights, two poolings and a small head. No attention.
+
+Where a step's time goes (fp32, one thread of a two-core AVX-512 machine, bags of 10-60 ids, batch 32; milliseconds of
+forward + backward, clipping and fused AdamW):
+
+    rows x dimensions     table    forward + backward    clip    AdamW
+     20,000 x 256         20 MB            4               2        4
+     40,000 x 128         20 MB            3               2        3
+     40,000 x 256         41 MB         7-20               3        7
+    100,000 x 256        102 MB           46               8       16
+
+The gradient of the table is dense, so the whole table is swept once per step whatever the batch holds. Above 32 MB the
+allocator also returns the gradient's pages to the system after every step and faults them in again, which is most of
+the 46 ms. So keep rows * dimensions below 8 million (fewer hash buckets, or 128 dimensions) where training time matters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from understudy.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Static(nn.Module):
+    """Classifies a bag of ids: weighted mean and maximum of their vectors, then one hidden layer.
+
+    For the bag B of a row, with table vectors v_i and weights w_i = exp(``weights``[i])::
+
+        x      = concat(sum_{i in B} w_i v_i / sum_{i in B} w_i,  max_{i in B} v_i)          [2d]
+        logits = output(dropout(relu(hidden(dropout(x)))))                                   [K]
+
+    An id that occurs twice counts twice. ``table``, ``weights``, ``hidden`` and ``output`` are what the exporter reads.
+
+    Args:
+        rows: V, table rows (``WordEncoder.size``).
+        dimensions: d.
+        classes: K.
+        hidden: width of the hidden layer.
+        dropout: share of the entries of x and of the hidden layer that is zeroed in training, [0, 1).
+        word_dropout: share of the ids that is left out of their bags in training, [0, 1); a bag is never emptied.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        dimensions: int,
+        classes: int,
+        *,
+        hidden: int = 256,
+        dropout: float = 0.2,
+        word_dropout: float = 0.15,
+    ) -> None:
+        super().__init__()
+        if min(rows, dimensions, classes, hidden) < 1:
+            raise UsageError(
+                f"Static wants at least 1 of everything, got rows={rows}, dimensions={dimensions}, "
+                f"classes={classes}, hidden={hidden}"
+            )
+        if not (0.0 <= dropout < 1.0 and 0.0 <= word_dropout < 1.0):
+            raise UsageError(f"dropout is a share in [0, 1), got dropout={dropout}, word_dropout={word_dropout}")
+        self.arguments: dict[str, Any] = {
+            "rows": rows,
+            "dimensions": dimensions,
+            "classes": classes,
+            "hidden": hidden,
+            "dropout": dropout,
+            "word_dropout": word_dropout,
+        }
+        self.word_dropout = word_dropout
+        self.table = nn.Embedding(rows, dimensions)
+        self.weights = nn.Parameter(torch.zeros(rows))
+        self.hidden = nn.Linear(2 * dimensions, hidden)
+        self.output = nn.Linear(hidden, classes)
+        self.dropout = nn.Dropout(dropout)
+        nn.init.normal_(self.table.weight, std=0.1)
+
+    def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        """Logits [N, K] of the bags ``ids[offsets[i]:offsets[i + 1]]``.
+
+        Args:
+            ids: int64 [M], in [0, V).
+            offsets: int64 [N + 1], from 0 to M, strictly increasing.
+
+        Raises:
+            UsageError: an empty bag; the encoder gives a row without features the id 0.
+        """
+        lengths = offsets.diff()
+        if bool((lengths < 1).any()):
+            row = int((lengths < 1).nonzero()[0])
+            raise UsageError(f"row {row} is an empty bag: give it the encoder's id for no features (0)")
+        if self.training and self.word_dropout > 0.0:
+            ids, offsets = _thinned(ids, offsets, self.word_dropout)
+        return self.output(self.dropout(F.relu(self.hidden(self.dropout(self.pooled(ids, offsets))))))
+
+    def pooled(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        """The two poolings x, [N, 2d]."""
+        vectors = self.table(ids)
+        weights = self.weights[ids].exp()
+        total = torch.segment_reduce(weights, "sum", offsets=offsets)
+        weighted = torch.segment_reduce(vectors * weights[:, None], "sum", offsets=offsets, axis=0)
+        largest = torch.segment_reduce(vectors, "max", offsets=offsets, axis=0)
+        return torch.cat([weighted / total[:, None], largest], dim=1)
+
+    @torch.no_grad()
+    def initialise(
+        self,
+        vectors: NDArray[np.float32],
+        *,
+        first: int = 1,
+        counts: NDArray[np.int64] | None = None,
+        smoothing: float = 1e-3,
+    ) -> None:
+        """Starts the rows ``first .. first + W`` from ``vectors`` and every other row from zero.
+
+        A hashed row that training never meets then adds nothing to a sum. With ``counts`` the words also start from the
+        smooth inverse frequency of Arora et al. 2017, log w = log(a / (a + p)), p = count / all counts,
+        a = ``smoothing``; rows without a count start from log w = 0, the value of a word that hardly ever occurs.
+
+        Args:
+            vectors: fp32 [W, d], as `static_vectors` gives.
+            first: row of the first word.
+            counts: [W] occurrences of the words in the training text.
+            smoothing: a > 0.
+
+        Raises:
+            UsageError: the vectors do not fit the table, or the counts do not fit the vectors.
+        """
+        rows, dimensions = self.table.weight.shape
+        if vectors.ndim != 2 or vectors.shape[1] != dimensions or first < 0 or first + len(vectors) > rows:
+            raise UsageError(
+                f"a table of {rows} rows x {dimensions} cannot take vectors {tuple(vectors.shape)} from row {first} on"
+            )
+        if counts is not None and counts.shape != vectors.shape[:1]:
+            raise UsageError(f"{len(vectors)} vectors want as many counts, got {tuple(counts.shape)}")
+        words = slice(first, first + len(vectors))
+        self.table.weight.zero_()
+        self.table.weight[words] = torch.as_tensor(vectors).to(self.table.weight)
+        self.weights.zero_()
+        if counts is not None:
+            share = torch.as_tensor(counts, dtype=torch.float64) / max(int(counts.sum()), 1)
+            self.weights[words] = torch.log(smoothing / (smoothing + share)).to(self.weights)
+
+
+def _thinned(ids: Tensor, offsets: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """The bags with a random ``share`` of their ids left out. The id with the largest draw of its bag always stays."""
+    draws = torch.rand(ids.shape, device=ids.device)
+    lengths = offsets.diff()
+    largest = torch.segment_reduce(draws, "max", offsets=offsets).repeat_interleave(lengths)
+    keep = (draws >= share) | (draws == largest)
+    kept = F.pad(keep.cumsum(0), (1, 0))
+    return ids[keep], kept[offsets]

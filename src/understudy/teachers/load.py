@@ -1,0 +1,61 @@
+"""Opening a teacher from a folder or a name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from understudy.errors import UsageError, choices
+from understudy.teachers.folder import resolve
+from understudy.teachers.loaded import Loaded
+from understudy.teachers.pretrained import HEADS
+
+
+def open_teacher(
+    path_or_name: Path | str,
+    *,
+    task: str,
+    label_names: Sequence[str],
+    head: str = "keep",
+    limit: int | None = None,
+    seed: int = 0,
+) -> Loaded:
+    """A teacher from a folder or a hub name, checked before it is believed.
+
+    Only safetensors are read, no code comes with a model, and no weight outside a head may be missing. A head that was
+    just initialised is reported (``fresh_head``), never passed off as a teacher.
+
+    Args:
+        path_or_name: folder of a saved transformers model (or of one of our image families), or a hub name.
+        task: ``text_classification`` or ``image_classification``.
+        label_names: the data's labels, in the order of its label ids.
+        head: ``keep`` the folder's own head, which must fit the labels; always a ``new`` one; ``auto``: a new one where
+            its own does not fit, with a note that says so.
+        limit: the most ids per text; 256 or what the model can read, whichever is less, where None.
+        seed: of a fresh head.
+
+    Raises:
+        TeacherError: missing, unreachable, a pickle, corrupt, incomplete, or asking for remote code.
+        LabelError: labels that cannot be aligned (with ``head="keep"``).
+    """
+    if head not in HEADS:
+        raise UsageError(f'no head "{head}": {choices(head, HEADS)}')
+    openers = {"text_classification": _text, "image_classification": _image}
+    if task not in openers:
+        raise UsageError(f'no teacher for a task "{task}": {choices(task, openers)}')
+    return openers[task](resolve(path_or_name), label_names, head, limit, seed)
+
+
+def _text(folder: Path, label_names: Sequence[str], head: str, limit: int | None, seed: int) -> Loaded:
+    from understudy.teachers.text import open_text
+
+    return open_text(folder, label_names=label_names, head=head, limit=limit, seed=seed)
+
+
+def _image(folder: Path, label_names: Sequence[str], head: str, limit: int | None, seed: int) -> Loaded:
+    from understudy.teachers.own import is_own, open_own
+    from understudy.teachers.vision import open_vision
+
+    if is_own(folder):
+        return open_own(folder, label_names=label_names)
+    return open_vision(folder, label_names=label_names, head=head, seed=seed)

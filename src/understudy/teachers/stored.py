@@ -1,0 +1,63 @@
+"""A teacher that was asked before: its targets, read from the store and joined to rows by content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from understudy.errors import UsageError, choices
+from understudy.records import Batch, Targets
+from understudy.targets import Store
+
+
+class Stored:
+    """Stored targets in the place of a live teacher; it gives the same ``name.signal`` tensors.
+
+    Args:
+        store: the targets of one teacher, columns in the data's order.
+        name: of this source: prefix of its signals.
+    """
+
+    def __init__(self, store: Store, *, name: str = "teacher") -> None:
+        self.store = store
+        self.name = name
+        self._signals: frozenset[str] | None = None
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Signals that are stored."""
+        return frozenset(self.store.stats()["signals"])
+
+    def bind(self, needs: Iterable[str]) -> None:
+        """Resolves what will be asked for, before the first step. Names may carry this source's prefix.
+
+        Raises:
+            UsageError: a signal that is not stored, with what is.
+        """
+        signals = frozenset(need.removeprefix(f"{self.name}.") for need in needs)
+        there = self.provides
+        for signal in sorted(signals - there):
+            raise UsageError(
+                f'the targets in {self.store.folder} do not hold "{signal}": {choices(signal, there)}; '
+                "label again with that signal, or ask a live teacher (targets: live)"
+            )
+        self._signals = signals
+
+    def targets(self, batch: Batch) -> Targets:
+        """What the teacher said about the rows of the batch, on the device of its labels.
+
+        Raises:
+            StoreError: rows without stored targets; they are counted.
+        """
+        found = self.store.read(batch.keys)
+        device = getattr(batch.labels, "device", torch.device("cpu"))
+        said = {
+            f"{self.name}.{signal}": torch.as_tensor(array, device=device)
+            for signal, array in found.items()
+            if self._signals is None or signal in self._signals
+        }
+        # Stored halves are read as floats: every divergence is computed in fp32.
+        said = {name: value.float() if value.dtype == torch.float16 else value for name, value in said.items()}
+        known = self.store.support.get(self.name)
+        return Targets(said, {} if known is None else {self.name: torch.as_tensor(known, device=device)})

@@ -1,0 +1,104 @@
+"""A text classifier from a transformers folder, with its own tokenizer."""
+
+from __future__ import annotations
+
+import inspect as signatures
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from understudy.encoding import SubwordEncoder
+from understudy.errors import TeacherError
+from understudy.teachers import folder as folders
+from understudy.teachers.label import score_rows
+from understudy.teachers.loaded import Loaded, describe
+from understudy.teachers.pretrained import read_model
+
+_MOST = 256
+_LONG, _SHORT = "a longer text, of more words than the other one has, so that padding matters", "short"
+
+
+def open_text(
+    folder: Path, *, label_names: Sequence[str], head: str = "keep", limit: int | None = None, seed: int = 0
+) -> Loaded:
+    """A BERT-like classifier and its encoder; see ``open_teacher``."""
+    from transformers import AutoModelForSequenceClassification
+
+    folders.inspect(folder)
+    tokenizer = _tokenizer(folder)
+    model, alignment, notes = read_model(AutoModelForSequenceClassification, folder, label_names, head=head, seed=seed)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise TeacherError(f"teacher {folder}: its tokenizer has {len(tokenizer)} entries and its embedding {rows}")
+    positions = _positions(model, tokenizer)
+    encoder = SubwordEncoder(
+        tokenizer.backend_tokenizer,
+        limit=min(positions, limit or _MOST),
+        token_types=_wants_types(model, tokenizer),
+        padding_id=tokenizer.pad_token_id,
+    )
+    _check_padding(model, encoder, folder)
+    return Loaded(
+        model=model,
+        encoder=encoder,
+        alignment=alignment,
+        fresh_head=alignment is None,
+        description=describe(model),
+        fingerprint=folders.fingerprint(folder),
+        notes=tuple(notes),
+        tokenizer=tokenizer,
+        positions=positions,
+    )
+
+
+def _tokenizer(folder: Path) -> Any:
+    """A tokenizer with a ``backend_tokenizer``, from the folder's own files."""
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model")):
+        raise TeacherError(f"teacher {folder} holds no tokenizer: wanted tokenizer.json; tokenizer.save_pretrained(it)")
+    with folders.quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except Exception as error:
+            raise TeacherError(f"the tokenizer in {folder} cannot be loaded: {folders.line(error)}") from error
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise TeacherError(f"the tokenizer in {folder} has no tokenizer.json form; save it as a fast tokenizer")
+    return tokenizer
+
+
+def _positions(model: Any, tokenizer: Any) -> int:
+    """The most ids per row. RoBERTa counts its positions from after the padding id, so it has fewer than it says."""
+    known = getattr(model.config, "max_position_embeddings", None) or _MOST
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            known = min(known, module.num_embeddings)
+            if module.padding_idx is not None:
+                known -= module.padding_idx + 1
+    stated = tokenizer.model_max_length  # a huge number where nobody stated it
+    return int(min(known, stated))
+
+
+def _wants_types(model: nn.Module, tokenizer: Any) -> bool:
+    """Whether a single text needs segment ids: only where they are not all 0, which is what models assume anyway."""
+    if "token_type_ids" not in signatures.signature(model.forward).parameters:
+        return False
+    return bool(any(tokenizer.backend_tokenizer.encode(_LONG).type_ids))
+
+
+def _check_padding(model: nn.Module, encoder: SubwordEncoder, folder: Path) -> None:
+    """A row must score the same beside a longer one: a wrong padding id or an ignored mask would spoil every target."""
+    try:
+        together = score_rows(model, encoder, {"text": [_LONG, _SHORT]})
+        alone = score_rows(model, encoder, {"text": [_SHORT]})
+    except Exception as error:
+        raise TeacherError(f"teacher {folder} fails on two short texts: {folders.line(error)}") from error
+    worst = float(abs(together[1] - alone[0]).max())
+    if not worst <= 1e-3 * max(1.0, float(torch.from_numpy(alone).abs().max())):
+        raise TeacherError(
+            f"teacher {folder}: padding changes its logits by {worst:.2g}; set pad_token in its tokenizer and "
+            "pad_token_id in its config.json"
+        )

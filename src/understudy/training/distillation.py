@@ -1,0 +1,120 @@
+"""The one module that is trained: students, connectors and terms behind a single forward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from understudy.errors import UsageError, choices
+from understudy.objectives import Term
+from understudy.records import Batch, Outputs, Targets
+
+
+class Distillation(nn.Module):
+    """Students, connectors and terms: optimiser, clipping, DDP and checkpoints cover all of it.
+
+    Args:
+        students: name -> student; ``student`` is the one that ships, ``peer.1`` ... learn beside it.
+        terms: what must match. ``of`` and ``against`` are resolved here, in one forward: a student's own main output
+            is ``self``, other students are read by name, and both are detached on the side that teaches.
+    """
+
+    def __init__(self, students: Mapping[str, nn.Module], terms: Sequence[Term]) -> None:
+        super().__init__()
+        names = [term.name for term in terms]
+        if len(set(names)) != len(names):
+            raise UsageError(f"every term needs a name of its own, got {', '.join(names)}")
+        if not terms:
+            raise UsageError("an objective needs at least one term, got none")
+        self.names = tuple(students)
+        self.students = nn.ModuleList(students.values())
+        self.terms = tuple(terms)
+        self.connectors = nn.ModuleDict()
+
+    def bind(self, teacher: Any) -> None:
+        """Resolves every term's needs, before step 0: what cannot be given is one error that names the term."""
+        wanted: dict[str, set[str]] = {name: set() for name in self.names}
+        asked: set[str] = set()
+        for term in self.terms:
+            self._want(wanted, term, term.of, term.needs.learner)
+            if term.against in ("self", *self.names) or term.against.startswith("peer."):
+                self._want(wanted, term, "student" if term.against == "self" else term.against, term.needs.source)
+            elif term.against != "labels":
+                if teacher is None:
+                    raise UsageError(f'term "{term.name}" learns from "{term.against}", and there is no teacher')
+                asked |= {f"{term.against}.{signal}" for signal in term.needs.source}
+        for name, student in zip(self.names, self.students, strict=True):
+            if hasattr(student, "bind"):
+                student.bind(frozenset(wanted[name]))
+        if asked:
+            teacher.bind(frozenset(asked))
+
+    def _want(self, wanted: dict[str, set[str]], term: Term, output: str, needs: frozenset[str]) -> None:
+        full = f"student.{output}" if output.startswith("exit.") else output
+        owner = next((name for name in self.names if full == name or full.startswith(f"{name}.")), None)
+        if owner is None:
+            raise UsageError(f'term "{term.name}": nothing here is called "{output}": {choices(output, self.names)}')
+        inner = full.removeprefix(owner).lstrip(".")
+        wanted[owner] |= {f"{inner}.{signal}" if inner else signal for signal in needs}
+
+    def forward(self, batch: Batch, targets: Targets, watch: bool = False) -> dict[str, Tensor]:
+        """term -> sum of its values over what it counts, fp32 and not divided.
+
+        With ``watch`` there is one entry more, ``agreement``: rows on which student and teacher choose the same label.
+        """
+        outputs, taught = self._hear(batch, targets)
+        sums = {}
+        for term in self.terms:
+            connector = self.connectors[term.name] if term.name in self.connectors else None
+            sums[term.name] = term.total(outputs.of(term.of), taught.of(term.against).detach(), batch, connector)
+        if watch and "teacher.logits" in targets and "student.logits" in outputs:
+            same = outputs["student.logits"].argmax(-1) == targets["teacher.logits"].argmax(-1)
+            sums["agreement"] = same.reshape(len(batch), -1).float().mean(-1).detach().sum()
+        return sums
+
+    def _hear(self, batch: Batch, targets: Targets) -> tuple[Outputs, Targets]:
+        said: dict[str, Tensor] = {}
+        for name, student in zip(self.names, self.students, strict=True):
+            said |= student(batch.inputs.get(name, batch.inputs["student"])).signals
+        own = {key.removeprefix("student."): value for key, value in said.items() if key.startswith("student.")}
+        exits = {key: value for key, value in own.items() if key.startswith("exit.")}
+        mirror = {f"self.{key}": value for key, value in own.items()}
+        return Outputs(said | exits), Targets(said | mirror | dict(targets.signals), targets.support)
+
+    def settle(self, batch: Batch, targets: Targets) -> list[str]:
+        """Builds the connectors from the shapes of one real batch and freezes what no term reaches; returns its names.
+
+        A parameter without a gradient stops several processes dead, and one process would decay it for nothing. Runs
+        in eval mode and leaves the random state alone but for what the connectors' own initialisation draws.
+        """
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        with torch.no_grad():
+            outputs, taught = self._hear(batch, targets)
+        for term in self.terms:
+            if term.connector is not None:
+                self.connectors[term.name] = term.connector(outputs.of(term.of), taught.of(term.against))
+        total = torch.stack(list(self(batch, targets).values())).sum()
+        total.backward()
+        idle = [name for name, p in self.named_parameters() if p.requires_grad and p.grad is None]
+        for name, parameter in self.named_parameters():
+            parameter.grad = None
+            parameter.requires_grad_(parameter.requires_grad and name not in idle)
+        for connector in self.connectors.values():
+            if hasattr(connector, "forget"):
+                connector.forget()
+        for module, training in modes:
+            module.training = training
+        return idle
+
+    def commit(self, gather: Any) -> None:
+        """Lets connectors with a memory write what they saw in this step, once, after the optimiser.
+
+        A memory is read in forward and written only here: every micro-batch and every process sees the same one.
+        """
+        for connector in self.connectors.values():
+            if hasattr(connector, "commit"):
+                connector.commit(gather)

@@ -1,0 +1,48 @@
+"""Whether bf16 autocast is worth it here: measured on real batches, then frozen into the recipe."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from understudy.data.feed import Feed
+from understudy.data.sampling import epoch_batches
+
+GAIN = 0.9  # bf16 has to save a tenth of the time to be worth its rounding
+ROUNDS = 4
+
+
+def probe(student: nn.Module, data: Feed, *, batch_size: int, loss: Callable[[Any], torch.Tensor]) -> tuple[str, str]:
+    """Times forward and backward of a copy of the student in fp32 and in bf16 on one real batch.
+
+    Args:
+        loss: what a student's Outputs become, a scalar to go backward from.
+
+    Returns:
+        ``fp32`` or ``bf16``, and a sentence with the two times.
+    """
+    rows = epoch_batches(data.lengths, batch_size, seed=0, epoch=0)[0]
+    trial = copy.deepcopy(student).train()
+    device = next(trial.parameters()).device
+    batch = data.batch(rows).to(device)
+    best = {}
+    state = torch.get_rng_state()
+    for name in ("fp32", "bf16"):
+        times = []
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16"):
+                value = loss(trial(batch.inputs["student"]))
+            value.backward()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - began)
+        best[name] = min(times[1:])
+    torch.set_rng_state(state)
+    chosen = "bf16" if best["bf16"] < GAIN * best["fp32"] else "fp32"
+    return chosen, f"precision {chosen}: a batch took {1e3 * best['fp32']:.1f} ms in fp32, {1e3 * best['bf16']:.1f} ms in bf16"

@@ -1,0 +1,56 @@
+"""What a training tells the outside: after every step a few facts, at the end the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a training is: ``terms`` are running means of this epoch, ``agreement`` the share of rows on which student
+    and teacher choose the same label, ``remaining`` an estimate in seconds."""
+
+    step: int
+    steps: int
+    epoch: int
+    loss: float
+    terms: Mapping[str, float]
+    agreement: float | None
+    best: float | None
+    remaining: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training did.
+
+    Attributes:
+        students: name -> module, with the weights of its best epoch.
+        history: one mapping an epoch: ``step``, ``epoch``, ``loss``, ``terms``, ``agreement``, ``validation``.
+        best: name -> best validation score, empty without ``validate``.
+        seconds: time spent training, over all sittings.
+        notes: what was decided on the way (frozen parts, skipped checkpoints, halved micro-batches).
+    """
+
+    students: Mapping[str, nn.Module]
+    history: tuple[Mapping[str, Any], ...]
+    best: Mapping[str, float]
+    steps: int
+    seconds: float
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def student(self) -> nn.Module:
+        """The one that ships."""
+        return self.students["student"]
+
+
+Watch = Callable[[Step], None]
+
+
+def silent(step: Step) -> None:
+    """Watches nothing."""
