@@ -23,7 +23,8 @@ from understudy.errors import DataError
 Inputs = Mapping[str, Sequence[Any]]
 Array = np.ndarray[Any, Any]
 
-_CHEAP = 5e7  # non-zero values times classes: about ten seconds for all four fits of an SVM on one core
+_CHEAP_SVM = 5e7  # non-zero values times classes: about ten seconds for all four fits on one core
+_CHEAP_LOGISTIC = 1e9  # pixels times classes: about twenty seconds for all three fits on one core
 _CHARACTERS = 20_000_000  # of training text; half a minute of counting n-grams, and under a gigabyte
 _VALUES = 60_000_000  # pixels of training rows as float32: a quarter of a gigabyte
 _SIDE = 32  # larger images are shrunk for a linear model
@@ -93,7 +94,7 @@ def tfidf_svm(splits: Splits, *, field: str = "text", seed: int = 0) -> Baseline
         return LinearSVC(C=strength, random_state=seed).fit(features, train.labels)
 
     ours = vectors.transform(splits.validation.inputs[field])
-    cheap = features.nnz * (classes if classes > 2 else 1) <= _CHEAP
+    cheap = features.nnz * (classes if classes > 2 else 1) <= _CHEAP_SVM
     model, strength = _best(fit, ours, splits.validation.labels, (1.0, 0.3, 0.1, 3.0) if cheap else (1.0,))
     notes.append(f"tfidf_svm: C = {strength:g}, {'the best of four on validation' if cheap else 'not tuned'}")
 
@@ -130,7 +131,7 @@ def pixels_logistic(splits: Splits, *, field: str = "image", seed: int = 0) -> B
             return LogisticRegression(C=strength, max_iter=50, tol=1e-3).fit(pixels, train.labels)
 
     ours = (_flat(encoder, splits.validation.inputs) - mean) / scale
-    cheap = pixels.size * classes <= _CHEAP
+    cheap = pixels.size * classes <= _CHEAP_LOGISTIC
     model, strength = _best(fit, ours, splits.validation.labels, (0.01, 0.1, 0.001) if cheap else (0.01,))
     chosen = "the best of three on validation" if cheap else "not tuned"
     notes.append(f"pixels_logistic: C = {strength:g}, {chosen}, {encoder.size[0]} x {encoder.size[1]} pixels")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -87,13 +87,14 @@ def find(model: nn.Module, path: str) -> nn.Module:
     Raises:
         UsageError: there is none, with up to three of the nearest paths.
     """
-    known = {name: module for name, module in model.named_modules() if name}
-    if path in known:
-        return known[path]
+    with suppress(AttributeError):
+        if path:
+            return model.get_submodule(path)
+    known = [name for name, _ in model.named_modules() if name]
     tail = path.rpartition(".")[2]
     near = difflib.get_close_matches(path, known, n=3, cutoff=0.6)
     near = near or [name for name in known if tail and name.rpartition(".")[2] == tail][:3]
-    hint = f"nearest: {', '.join(near)}" if near else f"it begins with {', '.join(list(known)[:6]) or 'no modules'}"
+    hint = f"nearest: {', '.join(near)}" if near else f"it begins with {', '.join(known[:6]) or 'no modules'}"
     raise UsageError(f'{type(model).__name__} has no module "{path}"; {hint}')
 
 

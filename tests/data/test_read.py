@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from understudy.data import Examples, content_key, digits, leaks, load
 from understudy.errors import UsageError
 
+HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test", "extra": "extra"}  # name -> file
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -69,7 +70,8 @@ def test_a_csv_says_what_is_written(tmp_path: Path) -> None:
     (tmp_path / "validation.csv").write_text("text,label\nz,1\n")
     splits = load(tmp_path)[1]
     assert splits.train.inputs == {"text": ["null", "NaN", "007", "1e-4"]}
-    assert splits.unlabelled is not None and splits.unlabelled.inputs == {"text": ['a, "b"']}
+    assert splits.unlabelled is not None
+    assert splits.unlabelled.inputs == {"text": ['a, "b"']}
     assert (splits.label_names, splits.train.labels.tolist()) == (("0", "1"), [1, 0, 1, 0])
     assert splits.test.labels.tolist() == [1, 0]
 
@@ -90,7 +92,8 @@ def test_class_labels_keep_their_order_and_hidden_ones_are_unlabelled(tmp_path: 
     splits = load(tmp_path / "a.parquet")[1]
     assert splits.label_names == ("z", "a", "m")
     assert splits.train.counts(3).tolist() == [8, 8, 0]
-    assert splits.unlabelled is not None and len(splits.unlabelled) == 20
+    assert splits.unlabelled is not None
+    assert len(splits.unlabelled) == 20
     assert any("1 of the 3 classes" in note for note in splits.notes)
 
 
@@ -102,7 +105,8 @@ def test_unlabelled_rows_come_from_both_places(tmp_path: Path) -> None:
     assert task == "text-classification"
     assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [10, 4, 6]
     assert splits.unlabelled is not None
-    assert splits.unlabelled.inputs["text"] == ["u1", "u2", "bare"] and set(splits.unlabelled.labels) == {-1}
+    assert splits.unlabelled.inputs["text"] == ["u1", "u2", "bare"]
+    assert set(splits.unlabelled.labels) == {-1}
     assert "1 of 11 rows of train.jsonl have no label: used as unlabelled rows" in splits.notes
     assert "1 of 5 rows of validation.jsonl have no label: dropped" in splits.notes
 
@@ -154,7 +158,8 @@ def test_reading_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monke
     before = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity(), dict(os.environ)
     load(data)
     assert [entry.name for entry in data.iterdir()] == ["train.jsonl"]
-    assert list(scratch.iterdir()) == [] and list(here.iterdir()) == []
+    assert list(scratch.iterdir()) == []
+    assert list(here.iterdir()) == []
     assert (datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity(), dict(os.environ)) == before
 
 
@@ -191,7 +196,8 @@ def test_the_columns_may_be_called_anything_and_the_keys_do_not_change(tmp_path:
     plain = load(lines(tmp_path / "a.jsonl", rows(30)))[1]
     renamed = [{"utterance": row["text"], "intent": row["label"], "extra": 1} for row in rows(30)]
     other = load(lines(tmp_path / "b.jsonl", renamed), text="utterance", label="intent")[1]
-    assert plain.train.fingerprint == other.train.fingerprint and plain.train.inputs.keys() == other.train.inputs.keys()
+    assert plain.train.fingerprint == other.train.fingerprint
+    assert plain.train.inputs.keys() == other.train.inputs.keys()
 
 
 def test_digits() -> None:
@@ -217,14 +223,16 @@ def splits_counts(splits: Any) -> Any:
 @given(st.dictionaries(st.text(max_size=4), st.one_of(st.text(), st.binary(), st.integers(), st.none()), max_size=4))
 def test_a_key_depends_on_content_and_nothing_else(row: dict[str, Any]) -> None:
     key = content_key(row)
-    assert key == content_key(dict(reversed(row.items()))) and len(bytes.fromhex(key)) == 16
+    assert key == content_key(dict(reversed(row.items())))
+    assert len(bytes.fromhex(key)) == 16
     assert content_key({**row, "another": 1}) != key
 
 
 def test_values_of_different_types_are_different_contents() -> None:
     values = ["1", b"1", 1, 1.0, True, None, "", "None"]
     assert len({content_key({"text": value}) for value in values}) == len(values)
-    assert content_key({"a": "bc"}) != content_key({"ab": "c"}) and content_key({"a": "\ud800"})
+    assert content_key({"a": "bc"}) != content_key({"ab": "c"})
+    assert content_key({"a": "\ud800"})
     with pytest.raises(UsageError, match="a list"):
         content_key({"text": ["a"]})
 
@@ -237,7 +245,8 @@ def test_examples_refuse_columns_of_other_lengths() -> None:
 def test_take_join_and_counts() -> None:
     some = Examples.of({"text": ["a", "b", "c"]}, [0, 2, -1])
     assert Examples.join([some.take([2]), some.take([1, 0])]).inputs == {"text": ["c", "b", "a"]}
-    assert some.counts(3).tolist() == [1, 0, 1] and len(some.take([])) == 0
+    assert some.counts(3).tolist() == [1, 0, 1]
+    assert len(some.take([])) == 0
     assert some.take([0, 1, 2]).fingerprint == some.fingerprint != some.take([1, 0, 2]).fingerprint
     with pytest.raises(ValueError):
         some.labels[0] = 1
@@ -264,7 +273,9 @@ def test_split_laws(labels: list[int], repeats: list[int], order: Any, seed: int
         parts = [train, taken["test"], taken["validation"]]
         assert sum(map(len, parts)) == len(both)
         sets = [set(part.keys) for part in parts]
-        assert not (sets[0] & sets[1] or sets[0] & sets[2] or sets[1] & sets[2])
+        assert not (sets[0] & sets[1])
+        assert not (sets[0] & sets[2])
+        assert not (sets[1] & sets[2])
         assert set(train.labels) == set(labels)
         assert [len(s) for s in sets[1:]] == [round(0.2 * len(labels)), round(0.1 * len(labels))]
         kept.append(sets)
@@ -286,14 +297,46 @@ def test_clinc150() -> None:
     task, splits = load(SHARED / "clinc150")
     assert task == "text-classification"
     assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [15_100, 3_100, 5_500]
-    assert len(splits.label_names) == 151 and splits.label_names[0] == "accept_reservations"
-    assert splits.label_names[-1] == "oos" and splits.train.counts(151).tolist() == [100] * 151
+    assert len(splits.label_names) == 151
+    assert splits.label_names[0] == "accept_reservations"
+    assert splits.label_names[-1] == "oos"
+    assert splits.train.counts(151).tolist() == [100] * 151
     assert "2 of 5,500 test rows are also in train" in splits.notes
 
 
 @pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason="the measuring data (mnist) is not on this machine")
 def test_one_file_of_mnist() -> None:
     task, splits = load(SHARED / "mnist" / "validation.parquet")
-    assert task == "image-classification" and splits.label_names == tuple("0123456789")
+    assert task == "image-classification"
+    assert splits.label_names == tuple("0123456789")
     assert [len(s) for s in (splits.train, splits.validation, splits.test)] == [4_001, 500, 500]
     assert splits.test.inputs["image"][0].startswith(b"\x89PNG")
+
+
+def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's way of loading, given a local repository: other split names, hidden test labels."""
+    import datasets
+
+    from understudy.data import sources
+
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    for split, start in (("train", 0), ("validation", 100), ("test", 200), ("extra", 300)):
+        labels = [-1] * 40 if split == "test" else [0, 1] * 20
+        data = {"text": [f"t{i}" for i in range(start, start + 40)], "label": labels}
+        datasets.Dataset.from_dict(data, features=features).to_parquet(str(repository / f"{split}.parquet"))
+    (repository / "README.md").write_text(
+        "---\nconfigs:\n- config_name: small\n  data_files:\n"
+        + "".join(f"  - split: {name}\n    path: {file}.parquet\n" for name, file in HUB_SPLITS.items())
+        + "---\n"
+    )
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    read_hub = sources.read_hub
+    monkeypatch.setattr(sources, "read_hub", lambda name: read_hub(name.replace("owner/data", str(repository))))
+    task, splits = load("owner/data:small")
+    assert task == "text-classification"
+    assert splits.validation.inputs["text"][0] == "t100"
+    assert (len(splits.train), len(splits.validation), len(splits.test)) == (36, 40, 4)
+    assert any("has no labels, as benchmarks hide them" in note for note in splits.notes)
+    assert any("not read: extra" in note for note in splits.notes)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-import understudy
+from understudy import __version__
 from understudy.cli import inspecting, making, stages
 from understudy.cli.boundary import report, say
 
@@ -59,7 +59,7 @@ def build() -> typer.Typer:
 
 def _version(asked: bool) -> None:
     if asked:
-        print(f"understudy {understudy.__version__}")
+        print(f"understudy {__version__}")
         raise typer.Exit
 
 

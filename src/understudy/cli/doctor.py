@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import understudy
+from understudy import __version__
 
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "avx_vnni", "amx_bf16", "asimd", "bf16", "i8mm")
 _TIGHT_DISK = 5e9
@@ -43,7 +43,7 @@ def cpu_flags(text: str) -> list[str]:
 
 
 def _versions() -> tuple[dict[str, str], list[str]]:
-    found = {"understudy": understudy.__version__, "python": platform.python_version()}
+    found = {"understudy": __version__, "python": platform.python_version()}
     problems = []
     for name in _required():
         try:

@@ -29,7 +29,7 @@ def compare(
     """
     from understudy.report import compare as side_by_side
 
-    page, rows = side_by_side([(name, _facts(Path(name))) for name in runs])
+    page, rows = side_by_side([(name, _facts(Path(run))) for name, run in zip(_names(runs), runs, strict=True)])
     if out is not None:
         from understudy.files import write_text
 
@@ -121,6 +121,16 @@ def schema() -> int:
 
     print_json(recipe_schema())
     return 0
+
+
+def _names(runs: list[str]) -> list[str]:
+    """What to call the runs: their folders' names where these differ.
+
+    >>> _names(["runs/static", "runs/cut"]), _names(["a/x", "b/x"])
+    (['static', 'cut'], ['a/x', 'b/x'])
+    """
+    short = [Path(run).name for run in runs]
+    return short if len(set(short)) == len(short) and all(short) else runs
 
 
 def _facts(run: Path) -> dict[str, Any]:

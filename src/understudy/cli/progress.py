@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from understudy.pipeline.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 5.0
@@ -83,7 +85,7 @@ class Lines:
 class Bar:
     """A bar with every measurement and the time left; sentences stay above it."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
@@ -94,7 +96,7 @@ class Bar:
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[facts]}", markup=False),
-            console=Console(stderr=True, highlight=False),
+            console=console or Console(stderr=True),
             transient=True,
         )
         self._task = self._bar.add_task("", total=None, facts="", visible=False)
@@ -103,13 +105,13 @@ class Bar:
 
     def stage(self, name: str) -> None:
         """The stage's name above the bar, and an empty bar."""
-        self._bar.console.print(name, markup=False, style="bold")
+        self._bar.console.print(name, markup=False, highlight=False, style="bold")
         self._bar.reset(self._task, description=name, total=None, facts="", visible=False)
         self._last = (0, 0)
 
     def say(self, sentence: str) -> None:
         """The sentence above the bar."""
-        self._bar.console.print(f"  {sentence}", markup=False)
+        self._bar.console.print(f"  {sentence}", markup=False, highlight=False)
 
     def advance(self, done: int, total: int, **facts: float | str) -> None:
         """The bar at ``done`` of ``total``."""

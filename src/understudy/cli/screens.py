@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,12 @@ from understudy.report.formats import DASH, count, milliseconds, number, plain, 
 
 _PIPE_WIDTH = 120
 _ROLES = ("artefact", "student", "twin", "teacher", "baseline")
-_UNITS = {"parameters": count, "bytes": size, "disk_bytes": size, "seconds": seconds}
+_IN_UNITS: Mapping[str, Callable[[float], str]] = {
+    "parameters": lambda value: f"{count(value)} parameters",
+    "bytes": size,
+    "disk_bytes": lambda value: f"{size(value)} on disk",
+    "seconds": seconds,
+}
 
 
 def stdout() -> Console:
@@ -25,6 +30,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     """A table whose columns of numbers are right-aligned."""
     rows = [["" if cell is None else cell for cell in row] for row in rows]
     drawn = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    drawn.show_header = any(columns)
     for position, name in enumerate(columns):
         figures = bool(rows) and all(number(row[position]) is not None or row[position] == "" for row in rows)
         drawn.add_column(name, justify="right" if figures else "left", overflow="fold")
@@ -44,7 +50,7 @@ def figure(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_in_units(str(key), part)}" for key, part in value.items() if part is not None)
+        return ", ".join(_in_units(str(key), part) for key, part in value.items() if part is not None)
     if isinstance(value, list | tuple):
         return ", ".join(map(figure, value))
     return str(value)
@@ -78,12 +84,7 @@ def show_check(found: Mapping[str, Any]) -> None:
 
 
 def show_comparison(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Runs side by side, as ``understudy.report.compare`` found them; what a run did not measure is a dash.
-
-    >>> show_comparison([{"name": "a", "verdict": "BEATS", "metric": "accuracy", "artefact": {"value": 0.9}}])
-    run  verdict  metric    artefact  student  twin  teacher  baseline  retention  size  p50  speedup
-    a    BEATS    accuracy  0.9       –        –     –        –         –          –     –    –
-    """
+    """Runs side by side, as ``understudy.report.compare`` found them; what a run did not measure is a dash."""
     cells = [
         (
             row["name"],
@@ -125,4 +126,4 @@ def show_doctor(found: Mapping[str, Any]) -> None:
 
 def _in_units(key: str, value: Any) -> str:
     exact = number(value)
-    return _UNITS[key](exact) if key in _UNITS and exact is not None else figure(value)
+    return _IN_UNITS[key](exact) if key in _IN_UNITS and exact is not None else f"{key} {figure(value)}"

@@ -82,7 +82,9 @@ def read_file(path: Path, *, as_text: Sequence[str] = ()) -> Table:
         raise DataError(
             f"cannot read {path}: the suffix is {path.suffix or 'missing'}, known are {', '.join(BUILDERS)}"
         )
-    options = {"converters": dict.fromkeys(as_text, str)} if path.suffix == ".csv" else {}
+    options: dict[str, Any] = {}
+    if path.suffix == ".csv":
+        options = {"converters": dict.fromkeys(as_text, str), "na_filter": False, "keep_default_na": False}
     import datasets
 
     try:
@@ -114,7 +116,11 @@ def _literal(path: Path) -> str:
 def _is_empty(error: BaseException) -> bool:
     """A file without a row is three different errors in ``datasets``, by format."""
     last = _innermost(error)
-    return isinstance(last, StopIteration) or "no data" in str(last) or type(last).__name__ == "EmptyDataError"
+    return (
+        isinstance(last, StopIteration)
+        or "corresponds to no data" in str(last)
+        or type(last).__name__ == "EmptyDataError"
+    )
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -127,7 +133,7 @@ def _reason(error: BaseException) -> str:
     """The first line of the innermost cause; it may name a row or a byte."""
     last = _innermost(error)
     lines = str(last).strip().splitlines()
-    return lines[0].strip() if lines else type(last).__name__
+    return lines[0].strip()[:300] if lines else type(last).__name__
 
 
 def read_hub(name: str) -> dict[str, Table]:

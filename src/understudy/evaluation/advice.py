@@ -78,8 +78,8 @@ def _about_the_teacher(measured: Measured, facts: Facts) -> str | None:
         if agreement is not None and agreement < (0.5 if facts.baseline is None else facts.baseline):
             return (
                 f"The teacher contradicts the labels of {percent(1 - agreement)} of the training rows and scores no "
-                f"better than the twin ({percent(facts.teacher)} against {percent(measured.twin)}): check the label order or "
-                "fine-tune the teacher on this data before distilling again."
+                f"better than the twin ({percent(facts.teacher)} against {percent(measured.twin)}): "
+                "check the label order or fine-tune the teacher on this data before distilling again."
             )
         return (
             f"Distilling is not worth it here, because the teacher ({percent(facts.teacher)}) is no better than the "

@@ -62,7 +62,8 @@ def compare(
 
     Returns:
         ``run.json``'s ``comparison``. Shares are in [0, 1]; ``difference`` (student - twin) and
-        ``artefact_minus_teacher`` are in the unit of the metric; ``gap_closed`` is None where the teacher is not better than the twin.
+        ``artefact_minus_teacher`` are in the unit of the metric; ``gap_closed`` is None where the teacher is
+        not better than the twin.
 
     Raises:
         DataError: models that were not scored on the same rows, or not one twin per student.

@@ -135,8 +135,8 @@ def _why(measured: Measured, *, seeds: int) -> str:
     name = measured.metric.name.replace("_", " ")
     return (
         f"The student reaches {percent(measured.student)} {name}, its twin without the teacher "
-        f"{percent(measured.twin)}: {_points(found.value)} points (95 % interval {_points(found.low)} to {_points(found.high)}, "
-        f"{measured.rows:,} test rows), {meaning}. {covers}"
+        f"{percent(measured.twin)}: {_points(found.value)} points (95 % interval "
+        f"{_points(found.low)} to {_points(found.high)}, {measured.rows:,} test rows), {meaning}. {covers}"
     )
 
 

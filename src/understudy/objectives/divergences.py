@@ -283,7 +283,9 @@ def cross_entropy(student_logits: Tensor, labels: Tensor, *, smoothing: float = 
     check_labels(student_logits, labels)
     log_q = log_probabilities(wide(student_logits), 1.0)
     try:
-        flat = nll_loss(log_q.reshape(-1, log_q.shape[-1]), labels.reshape(-1).long(), reduction="none", ignore_index=-1)
+        flat = nll_loss(
+            log_q.reshape(-1, log_q.shape[-1]), labels.reshape(-1).long(), reduction="none", ignore_index=-1
+        )
     except IndexError:
         raise UsageError(labels_out_of_range(student_logits, labels)) from None
     cost = flat.reshape(labels.shape)

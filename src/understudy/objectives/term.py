@@ -88,18 +88,19 @@ class Term:
     def total(self, outputs: Outputs, targets: Targets, batch: Batch, connector: nn.Module | None = None) -> Tensor:
         """Sum over the mask of value * mask, a scalar.
 
-        What is masked may hold anything: it is blanked before the value is computed, so that NaN or inf there reach
-        neither the sum nor the gradient.
+        What is masked may hold anything: a copy of something that counts stands in for it before the value is computed,
+        so that NaN or inf there reach neither the sum nor the gradient, and no value has to bear a row of zeros (which
+        it reads only where nothing counts at all).
 
         Raises:
             UsageError: no such mask, or a value of another shape than the mask.
         """
         mask = self._mask(batch)
         counted = mask != 0
-        # A look at the mask costs nothing on a CPU, blanking would be a fifth of the term; elsewhere it would stall.
-        everything = mask.device.type == "cpu" and bool(counted.all())
+        # A look at the mask costs nothing on a CPU, stand-ins a fifth of the term; elsewhere the look would stall.
+        everything = not mask.numel() or (mask.device.type == "cpu" and bool(counted.all()))
         if not everything:
-            outputs, targets = _blank(outputs, counted), _blank(targets, counted)
+            outputs, targets = _covered(outputs, counted), _covered(targets, counted)
         if connector is None:
             value = self.value(outputs, targets, batch)
         else:
@@ -124,8 +125,8 @@ class Term:
         return float(weight)
 
 
-class _Blanked(Mapping[str, Any]):
-    """Signals whose uncounted rows read as zeros, blanked when they are read."""
+class _Covered(Mapping[str, Any]):
+    """Signals whose uncounted rows read as the first counted one, the same row in all of them."""
 
     def __init__(self, signals: Mapping[str, Any], counted: Tensor) -> None:
         self._signals, self._counted = signals, counted
@@ -142,7 +143,9 @@ class _Blanked(Mapping[str, Any]):
             counted = counted.flatten(1).any(dim=1)
         if signal.shape[: counted.ndim] != counted.shape:
             return signal
-        return signal.masked_fill(~counted.reshape(*counted.shape, *[1] * (signal.ndim - counted.ndim)), 0)
+        stand_in = signal.detach().flatten(0, counted.ndim - 1).index_select(0, counted.flatten().int().argmax()[None])
+        stand_in = stand_in.masked_fill(~counted.any(), 0).squeeze(0)
+        return torch.where(counted.reshape(*counted.shape, *[1] * (signal.ndim - counted.ndim)), signal, stand_in)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._signals)
@@ -154,5 +157,5 @@ class _Blanked(Mapping[str, Any]):
         return name in self._signals
 
 
-def _blank(said: Said, counted: Tensor) -> Said:
-    return replace(said, signals=_Blanked(said.signals, counted))
+def _covered(said: Said, counted: Tensor) -> Said:
+    return replace(said, signals=_Covered(said.signals, counted))

@@ -1,0 +1,23 @@
+"""A recipe becomes a run: stages with fingerprints, a folder for the run and a store beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from understudy.pipeline.check import check
+    from understudy.pipeline.distill import demo, distill, distill_models, stage
+    from understudy.pipeline.run import Run
+
+__all__ = ["Run", "check", "demo", "distill", "distill_models", "stage"]
+
+_WHERE = {"check": "check", "Run": "run"}
+
+
+def __getattr__(name: str) -> Any:
+    # Recipes are read by commands that must not wait for torch.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_WHERE.get(name, 'distill')}"), name)

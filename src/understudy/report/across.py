@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from understudy.report import formats
 from understudy.report.drawing import Axis, down, frame
-from understudy.report.facts import Estimate, Facts, dig, number, read
+from understudy.report.facts import Estimate, Facts, dig, read
+from understudy.report.formats import number
 from understudy.report.labels import Mark, placed
 from understudy.report.page import environment, policy, source
 
@@ -28,15 +29,19 @@ def compare(runs: Sequence[tuple[str, dict[str, Any]]]) -> tuple[str, list[dict[
     """
     read_runs = [(name, read(run)) for name, run in runs]
     rows = [_row(name, facts) for name, facts in read_runs]
-    page = environment().get_template("compare.html").render(
-        style=Markup(source("style.css")),
-        policy=policy(""),
-        picture=_picture(read_runs),
-        rows=rows,
-        facts=[facts for _, facts in read_runs],
-        metric=read_runs[0][1].metric if read_runs else "",
-        others=sorted({f.metric for _, f in read_runs[1:]} - {read_runs[0][1].metric}) if read_runs else [],
-        read=Estimate.read,
+    page = (
+        environment()
+        .get_template("compare.html")
+        .render(
+            style=Markup(source("style.css")),
+            policy=policy(""),
+            picture=_picture(read_runs),
+            rows=rows,
+            facts=[facts for _, facts in read_runs],
+            metric=read_runs[0][1].metric if read_runs else "",
+            others=sorted({f.metric for _, f in read_runs[1:]} - {read_runs[0][1].metric}) if read_runs else [],
+            read=Estimate.read,
+        )
     )
     return page, rows
 
@@ -106,5 +111,5 @@ def _picture(runs: Sequence[tuple[str, Facts]]) -> Markup:
         label=f"{formats.words(first.metric)} against bytes on disk: {said}",
         x_title="bytes on disk (log scale)",
         x_text=formats.size,
-        y_text=lambda v: formats.share(v, 0 if y.high - y.low > 0.04 else 1) if first.is_share else formats.plain(v),
+        y_text=lambda v: first.tick(v, y.high - y.low),
     )

@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from understudy.report import formats
 from understudy.report.drawing import Axis, Points, across, down, element, frame, polyline, spread, text
-from understudy.report.facts import Facts, Model, number
+from understudy.report.facts import Facts, Model
+from understudy.report.formats import number
 from understudy.report.labels import Mark, placed
 
 HEIGHT = 230.0
@@ -40,13 +41,16 @@ def verdict_line(facts: Facts) -> Markup:
         text("twin better", 0, 8, anchor="start", class_="title"),
         text("student better", 1, 8, anchor="end", class_="title"),
     ]
-    said = f"Student minus twin {facts.delta(difference.value)}, interval {facts.delta(difference.low)} to {facts.delta(difference.high)}"
+    ends = f"{facts.delta(difference.low)} to {facts.delta(difference.high)}"
+    said = f"Student minus twin {facts.delta(difference.value)}, interval {ends}"
     if margin:
         said += f", margin plus or minus {facts.delta(margin)}"
     return element("svg", *marks, class_="verdict-line", width="100%", height=82, role="img", aria_label=said)
 
 
-def against(facts: Facts, cost: Callable[[Model], float | None], written: Callable[[float | None], str], title: str) -> Markup:
+def against(
+    facts: Facts, cost: Callable[[Model], float | None], written: Callable[[float | None], str], title: str
+) -> Markup:
     """The primary metric against a cost on a log axis; a model without that cost is a dashed line across."""
     shown = [(m, m.metrics[facts.metric], cost(m)) for m in facts.models.values() if facts.metric in m.metrics]
     costs = [c for _, _, c in shown if c is not None and c > 0]
@@ -61,8 +65,10 @@ def against(facts: Facts, cost: Callable[[Model], float | None], written: Callab
         said.append(f"{model.name} {facts.value(estimate.value)} at {written(found)}")
         level = down(y, estimate.value, HEIGHT)
         if found is None or found <= 0:
-            lines.append(element("line", x1="0%", x2="100%", y1=f"{level:.1f}", y2=f"{level:.1f}", class_=f"across {model.role}"))
-            lines.append(text(model.name, 0, level - 5, anchor="start", class_=f"name {model.role}", dx=4))
+            lines.append(
+                element("line", x1="0%", x2="100%", y1=f"{level:.1f}", y2=f"{level:.1f}", class_=f"across {model.role}")
+            )
+            lines.append(text(model.name, 1, level - 5, anchor="end", class_=f"name {model.role}", dx=-2))
             continue
         marks.append(Mark(model.role, model.name, x.at(found), level, down(y, high, HEIGHT), down(y, low, HEIGHT)))
     label = f"{formats.words(facts.metric)} against {title}: " + "; ".join(said)
@@ -75,12 +81,12 @@ def against(facts: Facts, cost: Callable[[Model], float | None], written: Callab
         label=label,
         x_title=f"{title} (log scale)",
         x_text=written,
-        y_text=lambda v: formats.share(v, 0 if y.high - y.low > 0.04 else 1) if facts.is_share else formats.plain(v),
+        y_text=lambda v: facts.tick(v, y.high - y.low),
     )
 
 
 def lines_chart(
-    series: Mapping[str, Points], *, label: str, x_title: str, y_text: Callable[[float], str], y: Axis | None = None
+    series: Mapping[str, Points], *, label: str, x_title: str, y_text: Callable[[float, float], str]
 ) -> Markup:
     """One line per role, named at its right end."""
     series = {role: points for role, points in series.items() if len(points) > 1}
@@ -90,7 +96,8 @@ def lines_chart(
     x = Axis(min(p[0] for p in every), max(p[0] for p in every))
     if x.low == x.high:
         return Markup()
-    y = y or Axis.around([p[1] for p in every])
+    y = Axis.around([p[1] for p in every])
+    reach = y.high - y.low
     ends = [down(y, points[-1][1], HEIGHT) for points in series.values()]
     marks: list[Markup] = []
     for (role, points), end in zip(series.items(), spread(ends, 16, 6, HEIGHT - 4), strict=True):
@@ -98,9 +105,16 @@ def lines_chart(
         marks.append(polyline(drawn, class_=f"line {role}", height=HEIGHT))
         marks.append(element("circle", cx=across(drawn[-1][0]), cy=f"{drawn[-1][1]:.1f}", r=3.5, class_=f"fill {role}"))
         marks.append(text(role, drawn[-1][0], end + 4, anchor="start", class_=f"name {role}", dx=8))
-    said = "; ".join(f"{role} ends at {y_text(points[-1][1])}" for role, points in series.items())
+    said = "; ".join(f"{role} ends at {y_text(points[-1][1], 0.0)}" for role, points in series.items())
     plot = frame(
-        *marks, x=x, y=y, height=HEIGHT, label=f"{label}: {said}", x_title=x_title, x_text=formats.plain, y_text=y_text
+        *marks,
+        x=x,
+        y=y,
+        height=HEIGHT,
+        label=f"{label}: {said}",
+        x_title=x_title,
+        x_text=formats.plain,
+        y_text=lambda v: y_text(v, reach),
     )
     return element("div", plot, class_="named-ends")
 
@@ -121,7 +135,9 @@ def reliability(curves: Mapping[str, list[dict[str, Any]]], names: Mapping[str, 
         for (px, py), (c, a, n) in zip(drawn, points, strict=True):
             hint = element("title", f"{names.get(role, role)}: confidence {c:.2f}, accuracy {a:.2f}, {n or 0:.0f} rows")
             radius = 2.5 + 5 * ((n or 1.0) / most) ** 0.5
-            marks.append(element("circle", hint, cx=across(px), cy=f"{py:.1f}", r=f"{radius:.1f}", class_=f"fill {role}"))
+            marks.append(
+                element("circle", hint, cx=across(px), cy=f"{py:.1f}", r=f"{radius:.1f}", class_=f"fill {role}")
+            )
         said.append(f"{names.get(role, role)} with {len(points)} bins")
     if not said:
         return Markup()
@@ -139,7 +155,11 @@ def reliability(curves: Mapping[str, list[dict[str, Any]]], names: Mapping[str, 
 
 def coverage(points: list[dict[str, Any]], abstain: Any) -> Markup:
     """Accuracy on the rows that are answered, against the share of rows that are answered."""
-    read = sorted((c, a) for c, a in ((number(p.get("coverage")), number(p.get("accuracy"))) for p in points) if c and a is not None)
+    read = sorted(
+        (c, a)
+        for c, a in ((number(p.get("coverage")), number(p.get("accuracy"))) for p in points)
+        if c and a is not None
+    )
     if len(read) < 2:
         return Markup()
     x = Axis(min(c for c, _ in read), 1.0)
@@ -148,14 +168,19 @@ def coverage(points: list[dict[str, Any]], abstain: Any) -> Markup:
     y = Axis.around([a for _, a in read] + [min(1.0, max(a for _, a in read))])
     drawn = [(x.at(c), down(y, a, HEIGHT)) for c, a in read]
     marks = [polyline(drawn, class_="line artefact", height=HEIGHT)]
-    said = f"Accuracy {formats.share(read[0][1])} at coverage {formats.share(read[0][0])}, {formats.share(read[-1][1])} at {formats.share(read[-1][0])}"
-    chosen = [number(abstain.get(key)) for key in ("coverage", "accuracy")] if isinstance(abstain, dict) else [None, None]
+    ends = [f"{formats.share(a)} at coverage {formats.share(c)}" for c, a in (read[0], read[-1])]
+    said = "Accuracy " + ", ".join(ends)
+    chosen = (
+        [number(abstain.get(key)) for key in ("coverage", "accuracy")] if isinstance(abstain, dict) else [None, None]
+    )
     if chosen[0] is not None and chosen[1] is not None:
         px, py = x.at(chosen[0]), down(y, chosen[1], HEIGHT)
         marks.append(element("line", x1=across(px), x2=across(px), y1=0, y2=HEIGHT, class_="zero"))
         marks.append(element("circle", cx=across(px), cy=f"{py:.1f}", r=6, class_="fill artefact ring"))
         side = "end" if px > 0.45 else "start"
-        marks.append(text("abstain threshold", px, HEIGHT - 10, anchor=side, class_="title", dx=-8 if side == "end" else 8))
+        marks.append(
+            text("abstain threshold", px, HEIGHT - 10, anchor=side, class_="title", dx=-8 if side == "end" else 8)
+        )
         said += f"; the threshold answers {formats.share(chosen[0])} at {formats.share(chosen[1])}"
     return frame(
         *marks,
@@ -177,8 +202,8 @@ def dumbbell(axis: Axis, teacher: float, export: float) -> Markup:
         "svg",
         element("line", x1="0%", x2="100%", y1=11, y2=11, class_="grid"),
         element("line", x1=across(a), x2=across(b), y1=11, y2=11, class_=f"way {way}"),
-        element("rect", x=across(a), y=6, width=10, height=10, transform="translate(-5 0)", class_="fill teacher"),
-        element("circle", cx=across(b), cy=11, r=5.5, class_="fill artefact"),
+        element("rect", x=across(a), y=5.5, width=11, height=11, transform="translate(-5.5 0)", class_="open teacher"),
+        element("circle", cx=across(b), cy=11, r=4.5, class_="fill artefact"),
         width="100%",
         height=22,
         aria_hidden="true",

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from understudy.report.charts import dumbbell
 from understudy.report.drawing import Axis
-from understudy.report.facts import Facts, listed, number
-from understudy.report.formats import clip, share, signed
+from understudy.report.facts import Facts, listed
+from understudy.report.formats import clip, number, share, signed
 
 LOSSES, GAINS = 20, 5
 
@@ -77,6 +77,7 @@ def table(facts: Facts) -> dict[str, Any] | None:
         "better": sum(m.change > 0 for m in every),
         "total": len(every),
         "shown": len(shown),
+        "wide": min(max(5, *(len(m.label) for m in shown)), 22) + 1,
         "marked": sum(m.significant for m in every),
     }
 

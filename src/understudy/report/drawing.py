@@ -17,7 +17,9 @@ Points = Sequence[tuple[float, float]]
 def element(name: str, *children: object, **attributes: object) -> Markup:
     """One escaped element. ``class_`` and ``stroke_width`` become ``class`` and ``stroke-width``; None is left out."""
     written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items() if value is not None
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        for key, value in attributes.items()
+        if value is not None
     )
     inner = "".join(str(escape(child)) for child in children)
     return Markup(f"<{name}{written}>{inner}</{name}>")
@@ -83,7 +85,9 @@ def polyline(points: Points, *, class_: str, height: float) -> Markup:
 
 def text(content: str, x: float, y: float, *, anchor: str = "middle", class_: str = "tick", dx: float = 0) -> Markup:
     """Text whose anchor lies ``dx`` pixels beside a fraction of the width."""
-    place = element("text", content, x=across(x), y=f"{y:.1f}", dx=f"{dx:.1f}" if dx else None, text_anchor=anchor, class_=class_)
+    place = element(
+        "text", content, x=across(x), y=f"{y:.1f}", dx=f"{dx:.1f}" if dx else None, text_anchor=anchor, class_=class_
+    )
     return place
 
 
@@ -99,7 +103,9 @@ def frame(
 ) -> Markup:
     """Grid, ticks and marks in a box; ``label`` is what a screen reader says instead of the picture."""
     grid = [
-        element("line", x1="0%", x2="100%", y1=f"{down(y, v, height):.1f}", y2=f"{down(y, v, height):.1f}", class_="grid")
+        element(
+            "line", x1="0%", x2="100%", y1=f"{down(y, v, height):.1f}", y2=f"{down(y, v, height):.1f}", class_="grid"
+        )
         for v in y.ticks()
     ]
     grid += [text(y_text(v), 0, down(y, v, height) + 4, anchor="end", dx=-8) for v in y.ticks()]

@@ -42,6 +42,11 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def wide(self) -> float | None:
+        """The width of the interval."""
+        return None if self.low is None or self.high is None else self.high - self.low
+
     @classmethod
     def read(cls, raw: Any) -> Estimate | None:
         """From ``{"value", "low", "high"}`` or a bare number; None where there is no finite value."""
@@ -91,6 +96,7 @@ class Facts:
     Attributes:
         is_share: the metric lives in [0, 1], and is printed in per cent and points.
         digits: decimals of a per cent: two where the narrowest interval is narrower than half a point, else one.
+        fine: decimals of a difference: two where its interval is narrower than a point, else one.
         margin: in the unit of the metric (0.005 is half a point).
     """
 
@@ -99,6 +105,7 @@ class Facts:
     direction: str
     is_share: bool
     digits: int
+    fine: int
     models: dict[str, Model]
     gates: tuple[Gate, ...]
     difference: Estimate | None
@@ -119,12 +126,16 @@ class Facts:
         """A value of the primary metric."""
         return formats.share(value, self.digits) if self.is_share else formats.plain(value)
 
+    def tick(self, value: float, reach: float = 1.0) -> str:
+        """A value on an axis that spans ``reach``: as short as it stays exact."""
+        return formats.share(value, 0 if reach > 0.04 else 1) if self.is_share else formats.plain(value)
+
     def delta(self, value: float | None, *, unit: bool = True) -> str:
         """A difference of the primary metric, signed, in points where it is a share."""
         if value is None:
             return formats.DASH
         if self.is_share:
-            return formats.signed(value, max(self.digits, 1)) + (f"{formats.SPACE}points" if unit else "")
+            return formats.signed(value, self.fine) + (f"{formats.SPACE}points" if unit else "")
         return ("+" if value > 0 else "") + formats.plain(value)
 
 
@@ -141,8 +152,10 @@ def read(run: dict[str, Any]) -> Facts:
         if isinstance(raw_models.get(role), dict)
     }
     estimates = [model.metrics[metric] for model in models.values() if metric in model.metrics]
-    widths = [e.high - e.low for e in estimates if e.low is not None and e.high is not None and e.high > e.low]
+    widths = [e.wide for e in estimates if e.wide]
     margin = number(dig(run, "verdict", "margin"))
+    difference = Estimate.read(dig(run, "comparison", "difference"))
+    narrow = difference is not None and difference.wide is not None and difference.wide < 0.01
     return Facts(
         run=run,
         metric=metric,
@@ -151,7 +164,8 @@ def read(run: dict[str, Any]) -> Facts:
         digits=2 if widths and min(widths) < 0.005 else 1,
         models=models,
         gates=gates,
-        difference=Estimate.read(dig(run, "comparison", "difference")),
+        fine=2 if narrow else 1,
+        difference=difference,
         margin=abs(margin) if margin else None,
         verdict=str(dig(run, "verdict", "distillation") or "").strip().upper(),
     )

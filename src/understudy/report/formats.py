@@ -41,11 +41,15 @@ def grouped(value: float, significant: int = 3) -> str:
         return "0" if value == 0 else DASH
     decimals = max(0, significant - 1 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if float(value).is_integer() and "." in text else text
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def plain(value: float | None) -> str:
-    """A number without a unit, or a dash."""
+    """A number without a unit, or a dash.
+
+    >>> plain(0.5), plain(-0.00042), plain(None)
+    ('0.5', '−0.00042', '–')
+    """
     return DASH if value is None else grouped(value).replace("-", "−")
 
 
@@ -68,6 +72,11 @@ def signed(value: float | None, digits: int = 1) -> str:
         return DASH
     text = f"{100 * value:+.{digits}f}"
     return text[1:] if not text.strip("+-0.") else text.replace("-", "−")
+
+
+def whole(value: float | None) -> str:
+    """A count in full: ``1,437``."""
+    return DASH if value is None else f"{value:,.0f}"
 
 
 def size(value: float | None) -> str:
@@ -99,14 +108,14 @@ def _scaled(value: float | None, units: tuple[str, ...]) -> str:
 
 
 def milliseconds(value: float | None) -> str:
-    """A latency. A microsecond is written as one.
+    """A latency; below a millisecond in microseconds.
 
     >>> milliseconds(0.0421).replace(SPACE, " "), milliseconds(41.26).replace(SPACE, " ")
     ('42.1 µs', '41.3 ms')
     """
     if value is None:
         return DASH
-    return f"{grouped(1000 * value)}{SPACE}µs" if 0 < value < 0.1 else f"{grouped(value)}{SPACE}ms"
+    return f"{grouped(1000 * value)}{SPACE}µs" if 0 < value < 1 else f"{grouped(value)}{SPACE}ms"
 
 
 def seconds(value: float | None) -> str:
@@ -151,5 +160,10 @@ def clip(text: Any, most: int) -> str:
 
 
 def words(key: str) -> str:
-    """A key as words: ``macro_f1`` -> ``macro F1``."""
-    return str(key).replace("_", " ").replace("f1", "F1").replace("ece", "ECE")
+    """A key as words.
+
+    >>> words("macro_f1"), words("max_mb"), words("piece")
+    ('macro F1', 'max MB', 'piece')
+    """
+    known = {"f1": "F1", "ece": "ECE", "mb": "MB", "auroc": "AUROC", "int8": "INT8", "onnx": "ONNX", "cpu": "CPU"}
+    return " ".join(known.get(part, part) for part in str(key).split("_"))

@@ -17,7 +17,7 @@ from typing import Any
 from markupsafe import Markup
 
 from understudy.report import formats
-from understudy.report.facts import number
+from understudy.report.formats import number
 
 STOPS = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9, 10)
 TEXTBOOK = (5.0, 1.0, 0.5)
@@ -75,9 +75,13 @@ def _card(raw: dict[str, Any], start: float, classes: int, budget: list[int]) ->
     student, student_rest = softened(sides["student"], start, sides["student_rest"], others)
     has_rest = sides["teacher_rest"] is not None or sides["student_rest"] is not None
     order = sorted(range(len(names)), key=lambda i: -(sides["teacher"][i] if sides["teacher"][i] is not None else -1e9))
-    rows = [{"label": names[i], "teacher": teacher[i], "student": student[i], "at": i} for i in order]
+    gold = raw.get("label")
+    rows: list[dict[str, Any]] = [
+        {"label": names[i], "teacher": teacher[i], "student": student[i], "at": i, "gold": raw["labels"][i] == gold}
+        for i in order
+    ]
     if has_rest:
-        name = f"{others} others together" if others > 1 else "all others"
+        name = f"{others} others" if others > 1 else "all others"
         rows.append({"label": name, "teacher": teacher_rest, "student": student_rest, "at": len(names), "rest": True})
     picture = raw.get("image")
     if not (isinstance(picture, str) and len(picture) <= budget[0] and _PICTURE.fullmatch(picture)):
@@ -93,6 +97,7 @@ def _card(raw: dict[str, Any], start: float, classes: int, budget: list[int]) ->
         "logits": {**sides, "others": others},
         "has_rest": has_rest,
         "says": _says(raw),
+        "wide": min(max(len(name) for name in [*names, "10 others" if has_rest else ""]), 17) + 1,
     }
 
 
@@ -101,7 +106,9 @@ def _says(raw: dict[str, Any]) -> list[tuple[str, str, str | None]]:
     for role in ("teacher", "artefact"):
         if raw.get(f"{role}_label") is not None:
             sure = number(raw.get(f"{role}_confidence"))
-            said.append((role, formats.clip(raw[f"{role}_label"], 60), None if sure is None else formats.share(sure, 0)))
+            said.append(
+                (role, formats.clip(raw[f"{role}_label"], 60), None if sure is None else formats.share(sure, 0))
+            )
     return said
 
 

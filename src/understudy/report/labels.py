@@ -66,8 +66,23 @@ def placed(marks: list[Mark], height: float) -> list[Markup]:
     names: list[Markup] = []
     for m in marks:
         at = f"translate({m.shift:.1f} 0)"
-        drawn.append(element("line", x1=across(m.x), x2=across(m.x), y1=f"{m.top:.1f}", y2=f"{m.bottom:.1f}", class_=f"bar {m.role}", transform=at))
-        point = element("svg", element("g", shape(m.role), class_=f"fill {m.role}", transform=f"translate({m.shift:.1f} {m.y:.1f})"), x=across(m.x), overflow="visible")
+        drawn.append(
+            element(
+                "line",
+                x1=across(m.x),
+                x2=across(m.x),
+                y1=f"{m.top:.1f}",
+                y2=f"{m.bottom:.1f}",
+                class_=f"bar {m.role}",
+                transform=at,
+            )
+        )
+        point = element(
+            "svg",
+            element("g", shape(m.role), class_=f"fill {m.role}", transform=f"translate({m.shift:.1f} {m.y:.1f})"),
+            x=across(m.x),
+            overflow="visible",
+        )
         drawn.append(point)
         anchor, dx, y, box = _best(m, taken, height)
         taken.append(box)
@@ -92,7 +107,8 @@ def _option(
 ) -> tuple[float, str, float, float, Box]:
     box = (left, y - 12, left + wide, y + 3)
     overlap = sum(
-        max(0.0, min(box[2], other[2]) - max(box[0], other[0])) * max(0.0, min(box[3], other[3]) - max(box[1], other[1]))
+        max(0.0, min(box[2], other[2]) - max(box[0], other[0]))
+        * max(0.0, min(box[3], other[3]) - max(box[1], other[1]))
         for other in taken
     )
     outside = max(0.0, -8 - box[0]) + max(0.0, box[2] - NARROW - 12) + max(0.0, -box[1]) + max(0.0, box[3] - height)

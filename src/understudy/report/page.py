@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 from functools import cache
 from importlib import resources
@@ -14,7 +15,8 @@ from markupsafe import Markup
 
 from understudy.report import charts, classes, formats, knowledge, sentences
 from understudy.report.drawing import Points
-from understudy.report.facts import MEANING, ROLES, Estimate, Facts, dig, listed, number, read
+from understudy.report.facts import MEANING, ROLES, Estimate, Facts, dig, listed, read
+from understudy.report.formats import number
 
 POINTS = 160  # of a curve
 RECIPE = 40_000  # characters of the recipe that are printed
@@ -36,20 +38,24 @@ def html(run: dict[str, Any], evidence: dict[str, Any]) -> str:
     """
     facts, evidence = read(run), formats.clean(evidence)
     script = source("report.js")
-    return environment().get_template("report.html").render(
-        facts=facts,
-        run=facts.run,
-        style=Markup(source("style.css")),
-        script=Markup(script),
-        policy=policy(script),
-        verdict=_verdict(facts),
-        charts=_cost_charts(facts),
-        table=_table(facts),
-        curves=_curves(facts, evidence),
-        classes=classes.table(facts),
-        calibration=_calibration(facts, evidence),
-        knowledge=_knowledge(facts, evidence),
-        made=_made(facts, evidence),
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            facts=facts,
+            run=facts.run,
+            style=Markup(source("style.css")),
+            script=Markup(script),
+            policy=policy(script),
+            verdict=_verdict(facts),
+            charts=_cost_charts(facts),
+            table=_table(facts),
+            curves=_curves(facts, evidence),
+            classes=classes.table(facts),
+            calibration=_calibration(facts, evidence),
+            knowledge=_knowledge(facts, evidence),
+            made=_made(facts, evidence),
+        )
     )
 
 
@@ -57,11 +63,36 @@ def html(run: dict[str, Any], evidence: dict[str, Any]) -> str:
 def environment() -> jinja2.Environment:
     """The templates, with autoescape on whatever they are called, and the number formats as filters."""
     made = jinja2.Environment(
-        loader=jinja2.FunctionLoader(source), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.ChainableUndefined
+        loader=jinja2.FunctionLoader(source),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.ChainableUndefined,
     )
-    names = ("share", "signed", "size", "count", "milliseconds", "seconds", "times", "rate", "plain", "words", "probability", "clip")
+    names = (
+        "share",
+        "signed",
+        "size",
+        "count",
+        "milliseconds",
+        "seconds",
+        "times",
+        "rate",
+        "plain",
+        "whole",
+        "words",
+        "probability",
+        "clip",
+    )
     made.filters.update({name: getattr(formats, name) for name in names})
-    made.globals.update(dig=dig, listed=listed, number=number, headline=sentences.headline, gates_sentence=sentences.gates)
+    made.globals.update(
+        dig=dig,
+        listed=listed,
+        number=number,
+        headline=sentences.headline,
+        written=sentences.written,
+        gates_sentence=sentences.gates,
+    )
     return made
 
 
@@ -103,11 +134,14 @@ def _table(facts: Facts) -> dict[str, Any] | None:
         return None
     models = [facts.models[role] for role in ROLES if role in facts.models]
     metrics = [facts.metric] if any(facts.metric in m.metrics for m in models) else []
-    metrics += [k for k in dict.fromkeys(key for m in models for key in m.metrics) if k != facts.metric][: 4 - len(metrics)]
+    metrics += [k for k in dict.fromkeys(key for m in models for key in m.metrics) if k != facts.metric][
+        : 4 - len(metrics)
+    ]
     baselines = []
     for raw in listed(facts.run, "baselines"):
         scores = {key: Estimate.read(dig(raw, "metrics", key)) for key in metrics}
-        if any(scores.values()):
+        best = facts.models.get("baseline")
+        if any(scores.values()) and not (best and scores.get(facts.metric) == best.metrics.get(facts.metric)):
             baselines.append((formats.clip(raw.get("name", ""), 80), scores))
     return {
         "models": models,
@@ -126,7 +160,7 @@ def thin(points: Points, most: int = POINTS) -> list[tuple[float, float]]:
     if len(points) <= most:
         return list(points)
     edges = [round(i * len(points) / most) for i in range(most + 1)]
-    bins = [points[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    bins = [points[a:b] for a, b in itertools.pairwise(edges)]
     return [(sum(p[0] for p in b) / len(b), sum(p[1] for p in b) / len(b)) for b in bins]
 
 
@@ -139,10 +173,15 @@ def _curves(facts: Facts, evidence: dict[str, Any]) -> list[tuple[str, Markup]]:
         return {r: thin([(x, y) for x, y in points if x is not None and y is not None]) for r, points in read.items()}
 
     metric = formats.words(facts.metric)
-    written = (lambda v: formats.share(v, 1)) if facts.is_share else formats.plain
     drawn = [
-        (f"Validation {metric}", charts.lines_chart(series("validation"), label=f"validation {metric}", x_title=by, y_text=written)),
-        ("Training loss", charts.lines_chart(series("loss"), label="training loss", x_title=by, y_text=formats.plain)),
+        (
+            f"Validation {metric}",
+            charts.lines_chart(series("validation"), label=f"validation {metric}", x_title=by, y_text=facts.tick),
+        ),
+        (
+            "Training loss",
+            charts.lines_chart(series("loss"), label="training loss", x_title=by, y_text=lambda v, _: formats.plain(v)),
+        ),
     ]
     return [(title, picture) for title, picture in drawn if picture]
 

@@ -7,7 +7,8 @@ import textwrap
 from typing import Any
 
 from understudy.report import formats, sentences
-from understudy.report.facts import ROLES, Estimate, Facts, Model, dig, listed, number, read
+from understudy.report.facts import ROLES, Facts, Model, dig, listed, read
+from understudy.report.formats import number
 
 WIDTH = 100
 
@@ -59,19 +60,9 @@ def _columns(facts: Facts) -> list[str]:
 
 
 def _cells(facts: Facts, model: Model) -> list[str]:
-    value, between = written(facts, model.metrics.get(facts.metric))
+    value, between = sentences.written(facts, model.metrics.get(facts.metric))
     throughput = formats.rate(number(model.throughput.get("value")))
     return [value, between, formats.size(model.bytes), formats.milliseconds(model.p50), throughput]
-
-
-def written(facts: Facts, estimate: Estimate | None) -> tuple[str, str]:
-    """A value of the primary metric and its interval, as two texts."""
-    if estimate is None:
-        return formats.DASH, formats.DASH
-    if estimate.low is None or estimate.high is None:
-        return facts.value(estimate.value), formats.DASH
-    ends = [facts.value(end).removesuffix("%").strip(formats.SPACE) for end in (estimate.low, estimate.high)]
-    return facts.value(estimate.value), f"{ends[0]} to {ends[1]}"
 
 
 def card(run: dict[str, Any]) -> str:
@@ -117,12 +108,12 @@ def _opening(facts: Facts) -> str:
 
 def _use(facts: Facts) -> str:
     image = "image" in str(facts.run.get("task") or "")
-    rows = '[open("example.png", "rb").read()]' if image else '["where is my card?"]'
+    rows = '[{"image": "example.png"}]' if image else '["where is my card?"]'
     line = '{"image": "example.png"}' if image else '{"text": "where is my card?"}'
     needs = "numpy, onnxruntime and pillow" if image else "numpy, onnxruntime and tokenizers"
     return (
-        f"## Use\n\n```python\nfrom understudy.runtime import Predictor\n"
-        f'model = Predictor("path/to/this/folder")\nprint(model.predict({rows}))\n```\n\n'
+        f"## Use\n\n```python\nfrom understudy import runtime\n"
+        f'model = runtime.load("path/to/this/folder")\nprint(model.predict({rows}))\n```\n\n'
         f"```sh\necho '{line}' | understudy predict path/to/this/folder -\n```\n\nNeeds {needs} at most; never torch."
     )
 
@@ -186,7 +177,9 @@ def _limits(facts: Facts) -> str:
 def _gates(facts: Facts) -> str:
     if not facts.gates:
         return ""
-    rows = [f"- {'passed' if g.passed else '**FAILED**'}: {safe(g.name)} {g.value} (limit {g.limit})" for g in facts.gates]
+    rows = [
+        f"- {'passed' if g.passed else '**FAILED**'}: {safe(g.name)} {g.value} (limit {g.limit})" for g in facts.gates
+    ]
     return "## Gates\n\n" + "\n".join(rows)
 
 
@@ -203,7 +196,7 @@ def _how(facts: Facts) -> str:
     where = dig(facts.run, "environment") or {}
     bits = [f"{formats.words(key)} {safe(value)}" for key, value in where.items() if value not in (None, "", [], {})]
     text = (
-        f"The {facts.export_name} was measured with the runtime that ships it, from the raw input to the label, on a test"
-        " split that was opened once; everything was chosen on validation. Rates have Wilson intervals."
+        f"The {facts.export_name} was measured with the runtime that ships it, from the raw input to the label, on a"
+        " test split that was opened once; everything was chosen on validation. Rates have Wilson intervals."
     )
     return f"## How it was measured\n\n{text}" + (f"\n\n{', '.join(bits)}." if bits else "")

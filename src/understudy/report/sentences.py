@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from understudy.report import formats
-from understudy.report.facts import Facts, dig, number
+from understudy.report.facts import Estimate, Facts, dig
+from understudy.report.formats import number
 
 SIGN = {"BEATS": "▲", "NO GAIN": "＝", "INCONCLUSIVE": "?", "HARMS": "▼"}  # never colour alone
 
@@ -81,3 +82,13 @@ def kept(facts: Facts) -> list[tuple[str, str, str]]:
         said = "the teacher’s throughput"
         rows.append((formats.times(speedup), said, f"{moved}{where}" if moved else ""))
     return rows
+
+
+def written(facts: Facts, estimate: Estimate | None) -> tuple[str, str]:
+    """A value of the primary metric and its interval, as two texts."""
+    if estimate is None:
+        return formats.DASH, formats.DASH
+    if estimate.low is None or estimate.high is None:
+        return facts.value(estimate.value), formats.DASH
+    ends = [facts.value(end).removesuffix("%").strip(formats.SPACE) for end in (estimate.low, estimate.high)]
+    return facts.value(estimate.value), f"{ends[0]} to {ends[1]}"

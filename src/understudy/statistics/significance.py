@@ -102,7 +102,8 @@ def auroc_interval(scores: npt.ArrayLike, positive: npt.ArrayLike, *, level: flo
         variance = theta * (1 - theta) * spread / (n_positive * (rows - n_positive))
         return (theta - estimate) ** 2 - z2 * variance
 
-    # Between the estimate (excess <= 0) and each end (excess >= 0) lies one root.
-    low = 0.0 if estimate <= 0 else float(brentq(excess, 0.0, estimate))
-    high = 1.0 if estimate >= 1 else float(brentq(excess, estimate, 1.0))
+    # One root lies between the estimate and each end. The variance is 0 at 0 and 1, so an estimate there is a root
+    # itself: the other one is wanted, and the search starts a hair's breadth inside.
+    low = 0.0 if estimate <= 0 else float(brentq(excess, 0.0, min(estimate, 1 - 1e-9)))
+    high = 1.0 if estimate >= 1 else float(brentq(excess, max(estimate, 1e-9), 1.0))
     return Interval(estimate, low, high)

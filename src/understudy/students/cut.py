@@ -55,7 +55,6 @@ def cut(model: nn.Module, layers: Sequence[int] | int | None = None, *, initiali
     config.num_hidden_layers = len(chosen)  # attribute_map leads it to n_layers where the config says so
     if isinstance(getattr(config, "layer_types", None), (list, tuple)) and len(config.layer_types) == len(stack):
         config.layer_types = [config.layer_types[i] for i in chosen]
-    config._name_or_path = ""  # else the saved config would carry the teacher's local path
     if initialise:
         with torch.random.fork_rng(devices=[]):
             student = type(teacher)(config)

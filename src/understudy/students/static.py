@@ -1,17 +1,19 @@
 """The static student: a table of vectors, learned token weights, two poolings and a small head. No attention.
 
-Where a step's time goes (fp32, one thread of a two-core AVX-512 machine, bags of 10-60 ids, batch 32; milliseconds of
-forward + backward, clipping and fused AdamW):
+Where a step's time goes (fp32, one thread of a two-core AVX-512 machine with others at work, bags of 10-60 ids, batch
+32 / 128, 151 classes; milliseconds, best of four):
 
-    rows x dimensions     table    forward + backward    clip    AdamW
-     20,000 x 256         20 MB            4               2        4
-     40,000 x 128         20 MB            3               2        3
-     40,000 x 256         41 MB         7-20               3        7
-    100,000 x 256        102 MB           46               8       16
+    rows x dimensions     table    forward + backward    clipping    fused AdamW
+     20,000 x 256         20 MB          7 / 17              2             5
+     30,000 x 256         31 MB         10 / 33              4             8
+     40,000 x 128         20 MB          9 / 14              3             5
+     40,000 x 256         41 MB          9 / 49              6            11
+    100,000 x  64         26 MB          4 /  8              3             5
+    100,000 x 256        102 MB         54 / 71             10            20
 
 The gradient of the table is dense, so the whole table is swept once per step whatever the batch holds. Above 32 MB the
-allocator also returns the gradient's pages to the system after every step and faults them in again, which is most of
-the 46 ms. So keep rows * dimensions below 8 million (fewer hash buckets, or 128 dimensions) where training time matters.
+allocator also returns the gradient's pages to the system after every step and faults them in again, most of the 54 ms.
+So keep rows * dimensions below 8 million (fewer hash buckets, or fewer dimensions) where training time matters.
 """
 
 from __future__ import annotations
@@ -101,13 +103,20 @@ class Static(nn.Module):
         return self.output(self.dropout(F.relu(self.hidden(self.dropout(self.pooled(ids, offsets))))))
 
     def pooled(self, ids: Tensor, offsets: Tensor) -> Tensor:
-        """The two poolings x, [N, 2d]."""
-        vectors = self.table(ids)
-        weights = self.weights[ids].exp()
-        total = torch.segment_reduce(weights, "sum", offsets=offsets)
-        weighted = torch.segment_reduce(vectors * weights[:, None], "sum", offsets=offsets, axis=0)
-        largest = torch.segment_reduce(vectors, "max", offsets=offsets, axis=0)
-        return torch.cat([weighted / total[:, None], largest], dim=1)
+        """The two poolings x, [N, 2d].
+
+        Bags are laid out as [N, L], L the longest, a short one filled up with its own first id: that changes no
+        maximum, and its share of the mean is 0. (``torch.segment_reduce`` needs no filling, but in torch 2.13 the
+        negative gradients of its maximum are not shared out where an id occurs twice in a bag.)
+        """
+        lengths = offsets.diff()
+        place = torch.arange(int(lengths.max()), device=ids.device)
+        filled = place >= lengths[:, None]
+        bags = ids[torch.where(filled, 0, place) + offsets[:-1, None]]
+        vectors = self.table(bags)
+        shares = self.weights[bags].masked_fill(filled, -torch.inf).softmax(dim=1)  # w_i / sum w
+        mean = torch.bmm(shares[:, None], vectors)[:, 0]
+        return torch.cat([mean, vectors.max(dim=1).values], dim=1)
 
     @torch.no_grad()
     def initialise(

@@ -38,6 +38,10 @@ class Student(nn.Module):
         self.module = module
         self.name = name
         self.needs: frozenset[str] = frozenset({"logits"})
+        parameters = inspect.signature(module.forward).parameters.values()
+        self._takes = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        # A transformers forward swallows what it does not know, such as token_type_ids given to a DistilBERT.
+        self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters) and not hasattr(module, "config")
 
     @property
     def depth(self) -> int | None:
@@ -93,17 +97,13 @@ class Student(nn.Module):
         raise UsageError(f'{self.name} ({kind}) cannot give "{need}"; it gives {", ".join(there)}')
 
     def _call(self, inputs: Mapping[str, Tensor], extra: Mapping[str, Any]) -> Any:
-        parameters = inspect.signature(self.module.forward).parameters.values()
-        taken = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        # A transformers forward swallows what it does not know, such as token_type_ids given to a DistilBERT.
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters) and not hasattr(self.module, "config")
-        unknown = [name for name in inputs if name not in taken]
-        if unknown and len(inputs) == 1 and len(taken) <= 1:
+        unknown = [name for name in inputs if name not in self._takes]
+        if unknown and len(inputs) == 1 and len(self._takes) <= 1:
             return self.module(*inputs.values())
-        if unknown and not open_ended:
+        if unknown and not self._takes_any:
             raise UsageError(
                 f"{self.name} ({type(self.module).__name__}) does not take {', '.join(unknown)}: "
-                f"{choices(unknown[0], taken)}"
+                f"{choices(unknown[0], self._takes)}"
             )
         return self.module(**inputs, **extra)
 

@@ -60,7 +60,7 @@ class Mlp(nn.Module):
     ) -> None:
         super().__init__()
         mean, std = _statistics(channels, mean, std)
-        _positive(height=size[0], width_of_image=size[1], classes=classes, width=width, layers=layers + 1)
+        _positive(height=size[0], breadth=size[1], classes=classes, width=width, layers=layers + 1)
         self.arguments: dict[str, Any] = {
             "size": [int(side) for side in size],
             "channels": channels,
@@ -112,7 +112,9 @@ class Cnn(nn.Module):
     ) -> None:
         super().__init__()
         mean, std = _statistics(channels, mean, std)
-        _positive(classes=classes, width=width, sides=min(size) - 3)
+        _positive(classes=classes, width=width)
+        if min(size) < 4:
+            raise UsageError(f"a Cnn wants images of at least 4x4, got {size[0]}x{size[1]}")
         self.arguments: dict[str, Any] = {
             "size": [int(side) for side in size],
             "channels": channels,

@@ -51,7 +51,8 @@ def _create(path: Path, mine: dict[str, Any]) -> bool:
     except OSError as error:
         raise StoreError(f"cannot write targets in {path.parent}: {error.strerror or error}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
 
 
 def _link(draft: Path, path: Path) -> bool:
@@ -76,7 +77,7 @@ def _take_over(path: Path) -> None:
         return
     pid, host = holder.get("pid"), holder.get("host")
     if pid is None:
-        raise StoreError(f"{path} says nobody's name: if no other process is writing there, delete it")
+        raise StoreError(f"a lock names no process: if nobody is writing the targets there, delete {path}")
     if host != socket.gethostname() or not isinstance(pid, int) or _alive(pid, holder.get("started")):
         raise StoreError(
             f"process {pid} on {host} is writing the targets in {path.parent}: wait for it to end, "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from understudy.encoding import Encoder
 from understudy.errors import TeacherError
+from understudy.students import Student
 
 Inputs = Mapping[str, Sequence[Any]]
 Scorer = Callable[[Sequence[int]], dict[str, np.ndarray]]
@@ -111,16 +112,16 @@ def asked(model: nn.Module) -> Iterator[None]:
 
 def call(model: nn.Module, inputs: Mapping[str, Tensor], **more: Any) -> Any:
     """One forward. A plain module with one input is called by position, so that nobody has to rename an argument."""
+    if isinstance(model, Student):
+        model = model.module
     if len(inputs) == 1 and not more and not hasattr(model, "config"):
         return model(*inputs.values())
     return model(**inputs, **more)
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits [N, K] of a model's output, fp32: a tensor, an output with ``.logits``, a mapping or ``Outputs``."""
+    """The logits [N, K] of a model's output, fp32: a tensor, an output with ``.logits``, or a mapping."""
     found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
-    if found is None and hasattr(output, "signals"):
-        found = next((value for name, value in output.signals.items() if name.endswith("student.logits")), None)
     if found is None and isinstance(output, Mapping):
         found = output.get("logits")
     if not isinstance(found, Tensor) or found.ndim != 2:

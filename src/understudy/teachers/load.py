@@ -27,7 +27,7 @@ def open_teacher(
 
     Args:
         path_or_name: folder of a saved transformers model (or of one of our image families), or a hub name.
-        task: ``text_classification`` or ``image_classification``.
+        task: ``text-classification`` or ``image-classification``.
         label_names: the data's labels, in the order of its label ids.
         head: ``keep`` the folder's own head, which must fit the labels; always a ``new`` one; ``auto``: a new one where
             its own does not fit, with a note that says so.
@@ -40,7 +40,7 @@ def open_teacher(
     """
     if head not in HEADS:
         raise UsageError(f'no head "{head}": {choices(head, HEADS)}')
-    openers = {"text_classification": _text, "image_classification": _image}
+    openers = {"text-classification": _text, "image-classification": _image}
     if task not in openers:
         raise UsageError(f'no teacher for a task "{task}": {choices(task, openers)}')
     return openers[task](resolve(path_or_name), label_names, head, limit, seed)

@@ -77,7 +77,18 @@ def _load(auto: Any, folder: Path, label_names: Sequence[str] | None, *, seed: i
     broken = [name for name, value in model.named_parameters() if not torch.isfinite(value).all()]
     if broken:
         raise TeacherError(f"teacher {folder} holds NaN or infinite weights, first in {broken[0]}")
+    if label_names is not None and not fresh:
+        _draw_head(model, seed=seed)
     return model.eval(), bool(fresh) or label_names is not None
+
+
+def _draw_head(model: Any, *, seed: int) -> None:
+    """Replaces a trained head that happens to have the right shape; loading alone would silently keep it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        blank = type(model)(model.config)
+    base = f"{model.base_model_prefix}."
+    model.load_state_dict({n: v for n, v in blank.state_dict().items() if not n.startswith(base)}, strict=False)
 
 
 def _fresh_parts(model: Any, info: Mapping[str, Any], folder: Path, *, relabelled: bool) -> list[str]:

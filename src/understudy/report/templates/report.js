@@ -19,7 +19,7 @@
   // Every bar is looked up once; moving the slider only writes widths and numbers.
   const parts = [];
   function gather(card, side, answer) {
-    const bars = [...card.querySelectorAll("li")].map((row) => ({
+    const bars = [...card.querySelectorAll("li[data-at]")].map((row) => ({
       at: Number(row.dataset.at),
       bar: row.querySelector(`i.${side}`),
       text: row.querySelector(`.num.${side} b`),

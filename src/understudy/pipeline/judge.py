@@ -1,0 +1,282 @@
+"""Evaluation: the test split is opened here, once, and everything that run.json says about it is measured."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from understudy import __version__, baselines, evaluation, runtime, students
+from understudy.evaluation import Scored, calibrated
+from understudy.pipeline.journal import Facts
+from understudy.pipeline.label import stored_logits
+from understudy.pipeline.material import Apprentice, Material
+from understudy.pipeline.ship import raw_rows, to_graph, write_plain
+from understudy.pipeline.timing import best_of, in_torch, timed
+from understudy.statistics import METRICS
+from understudy.teachers import Loaded, describe, score_rows
+
+OUT_OF_SCOPE = ("oos", "out_of_scope", "out-of-scope", "out of scope")
+SAMPLE = 2000  # training rows on which the student's ceiling is looked for
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """Every model of the table, before any of them has seen the test split.
+
+    Attributes:
+        teacher: as it was asked.
+        teacher_folder: where its files are; None for a module that was given.
+        kind: what the students are.
+        students: seed -> trained student.
+        twins: seed -> trained twin.
+        chosen: the seed that ships (best student on validation) and that of its twin in the table (best twin).
+        artefact: the exported folder.
+        rows: the teacher's validation logits.
+    """
+
+    teacher: Loaded
+    teacher_folder: Path | None
+    kind: Apprentice
+    students: dict[int, nn.Module]
+    twins: dict[int, nn.Module]
+    chosen: tuple[int, int]
+    folders: tuple[Path, Path]
+    artefact: Path
+    exported: Facts = field(default_factory=dict)
+
+
+def judge(material: Material, cast: Cast, *, learnt: dict[str, Facts], labelled: Facts, taught: Facts) -> tuple[Facts, dict[str, Scored]]:
+    """The measured part of run.json, and the scores that the evidence is drawn from."""
+    recipe, splits, names = material.recipe, material.splits, material.splits.label_names
+    metric = str(recipe.evaluation.metric)
+    scored = _score_all(material, cast)
+    fitted = [make(splits) for make in material.task.baselines]
+    plain = [_baseline(material, one) for one in fitted]
+    best = max(range(len(fitted)), key=lambda i: _on_validation(material, fitted[i].validation))
+    scored["baseline"] = plain[best]
+    learners = [scored[f"student.{seed}"] for seed in cast.students]
+    twins = [scored[f"twin.{seed}"] for seed in cast.twins]
+    outside = recipe.evaluation.out_of_scope or next((n for n in names if n.casefold() in OUT_OF_SCOPE), None)
+    common: Facts = {"metric": metric, "seed": recipe.seed}
+    comparison = evaluation.compare(
+        teacher=scored["teacher"], baseline=plain[best], twin=twins, student=learners, artefact=scored["artefact"],
+        label_names=names, out_of_scope=outside, **common,
+    )  # fmt: skip
+
+    models = _models(material, cast, scored, fitted[best], best_scored=plain[best])
+    comparison["compression"] = models["teacher"]["bytes"] / models["artefact"]["bytes"]
+    speed = {name: models[name]["throughput_per_s"]["value"] for name in ("teacher", "artefact")}
+    comparison["speedup"] = speed["artefact"] / speed["teacher"]
+    comparison["teacher_engine"] = models["teacher"]["engine"]
+    cost = evaluation.cost(
+        label_seconds=labelled.get("seconds", 0.0),
+        teacher_calls=labelled.get("teacher_calls", 0),
+        train_seconds=sum(facts["seconds"] for name, facts in learnt.items() if name.startswith("student")),
+        twin_seconds=sum(facts["seconds"] for name, facts in learnt.items() if name.startswith("twin")),
+        calls_per_day=recipe.evaluation.calls_per_day,
+        teacher_cost_per_million=recipe.evaluation.teacher_cost_per_million,
+        teacher_per_second=speed["teacher"],
+        artefact_per_second=speed["artefact"],
+        **({"machine_price_per_hour": recipe.evaluation.machine_cost_per_hour} if recipe.evaluation.machine_cost_per_hour else {}),
+    )
+    cost["teach_seconds"] = taught.get("seconds", 0.0) if taught.get("trained") else 0.0
+    verdict = evaluation.verdict(
+        np.stack([one.predicted for one in learners]),
+        np.stack([one.predicted for one in twins]),
+        scored["teacher"].labels,
+        facts=_facts(material, cast, scored, comparison, labelled, fitted[best].name),
+        margin=recipe.evaluation.margin / 100,
+        gates=cast.exported["gates"],
+        **common,
+    )
+    facts = {
+        "models": models,
+        "baselines": [
+            {"name": one.name, "metrics": _measured(material, s)["metrics"], "seconds": one.seconds, "notes": list(one.notes)}
+            for one, s in zip(fitted, plain, strict=True)
+        ],
+        "comparison": comparison,
+        "cost": cost,
+        "verdict": verdict,
+    }
+    return facts, scored
+
+
+def _score_all(material: Material, cast: Cast) -> dict[str, Scored]:
+    """Validation and test logits of every model, each calibrated on validation in the same way."""
+    validation, test = material.splits.validation, material.splits.test
+    found = {}
+
+    def add(name: str, before: Array, after: Array, target: float | None = None) -> None:
+        found[name] = calibrated(
+            name, after, test.labels, validation_logits=before, validation_labels=validation.labels, target_accuracy=target
+        )
+
+    teacher = cast.teacher
+    before = (
+        stored_logits(material, teacher, validation)
+        if material.recipe.teacher.targets == "stored"
+        else score_rows(teacher.model, teacher.encoder, validation.inputs, order=teacher.label_order)
+    )
+    add("teacher", before, score_rows(teacher.model, teacher.encoder, test.inputs, order=teacher.label_order))
+    target = float((before.argmax(1) == validation.labels).mean())
+    for role, models in (("student", cast.students), ("twin", cast.twins)):
+        for seed, model in models.items():
+            logits = [score_rows(model, cast.kind.encoder, rows.inputs, batch_size=256) for rows in (validation, test)]
+            add(f"{role}.{seed}", *logits)
+    predictor = runtime.load(cast.artefact)
+    add("artefact", predictor.logits(raw_rows(validation)), predictor.logits(raw_rows(test)), target)
+    found["student"], found["twin"] = found[f"student.{cast.chosen[0]}"], found[f"twin.{cast.chosen[1]}"]
+    return found
+
+
+def _baseline(material: Material, fitted: baselines.Baseline) -> Scored:
+    splits = material.splits
+    return calibrated(
+        fitted.name, fitted.predict(splits.test.inputs), splits.test.labels,
+        validation_logits=fitted.validation, validation_labels=splits.validation.labels,
+    )  # fmt: skip
+
+
+def _on_validation(material: Material, scores: Array) -> float:
+    metric = METRICS[str(material.recipe.evaluation.metric)]
+    return metric.gain(metric.function(material.splits.validation.labels, scores.argmax(1)), 0.0)
+
+
+def _measured(material: Material, scored: Scored) -> Facts:
+    metrics = dict.fromkeys([str(material.recipe.evaluation.metric), *material.task.metrics])
+    return evaluation.measure(scored, metrics=tuple(metrics), seed=material.recipe.seed)
+
+
+def _models(
+    material: Material, cast: Cast, scored: dict[str, Scored], baseline: baselines.Baseline, *, best_scored: Scored
+) -> dict[str, Facts]:
+    """``models`` of run.json: quality, size and speed of each."""
+    recipe, test = material.recipe, raw_rows(material.splits.test)
+    threads = recipe.evaluation.threads or 1
+    more: Facts = {"threads": threads, "latency_rows": recipe.evaluation.latency_rows, "cost": _length}
+    teacher, kind = cast.teacher, cast.kind
+    pair = {"student": cast.students[cast.chosen[0]], "twin": cast.twins[cast.chosen[1]]}
+    models: dict[str, Facts] = {}
+
+    in_pytorch = timed(in_torch(teacher.model, teacher.encoder), test, **more)
+    models["teacher"] = {
+        "model": teacher.description,
+        "parameters": students.parameters(teacher.model),
+        "bytes": _teacher_bytes(cast),
+        **_measured(material, scored["teacher"]),
+        **_teacher_speed(material, cast, in_pytorch, test, more),
+    }
+    models["baseline"] = {
+        "model": baseline.name,
+        "parameters": baseline.parameters,
+        "bytes": baseline.bytes,
+        **_measured(material, best_scored),
+        **timed(_of_baseline(material, baseline), test, **more),
+    }
+    for role, seed, folder in (("twin", cast.chosen[1], cast.folders[1]), ("student", cast.chosen[0], cast.folders[0])):
+        models[role] = {
+            "model": describe(pair[role]),
+            "parameters": students.parameters(pair[role]),
+            "bytes": students.bytes_on_disk(folder),
+            "seed": seed,
+            **_measured(material, scored[role]),
+            **timed(in_torch(pair[role], kind.encoder), test, **more),
+        }
+    predictor = runtime.load(cast.artefact, threads=threads)
+    models["artefact"] = {
+        "model": f"INT8 {kind.exporting} of the student",
+        "parameters": students.parameters(pair["student"]),
+        "bytes": cast.exported["bytes"],
+        "bits": 8,
+        **_measured(material, scored["artefact"]),
+        **timed(lambda rows: predictor.predict_proba(rows, batch=len(rows)), test, **more),
+    }
+    return models
+
+
+def _teacher_speed(material: Material, cast: Cast, in_pytorch: Facts, test: Sequence[Any], more: Facts) -> Facts:
+    """The teacher's best: PyTorch, or ONNX Runtime where it can be exported."""
+    teacher, names = cast.teacher, material.splits.label_names
+    with tempfile.TemporaryDirectory(prefix="understudy-") as place:
+        graph = Path(place) / "teacher.onnx"
+        try:
+            to_graph(teacher.model, teacher.encoder, material.splits.validation, graph)
+        except Exception as error:  # whatever an exporter says of a foreign module; PyTorch remains
+            material.journal.log("note", text=f"the teacher has no ONNX form ({type(error).__name__}); timed in PyTorch only")
+            return best_of(in_pytorch, None, test, **more)
+        return best_of(in_pytorch, lambda to: write_plain(to, teacher, names, graph, material.task.name), test, **more)
+
+
+def _teacher_bytes(cast: Cast) -> int:
+    """Weights, config and vocabulary on disk; fp32 weights of a module that has no folder."""
+    if cast.teacher_folder is None:
+        return 4 * students.parameters(cast.teacher.model)
+    wanted = (".safetensors", ".json", ".txt", ".model")
+    files = [path for path in cast.teacher_folder.iterdir() if path.suffix in wanted]
+    return sum(path.stat().st_size for path in files)
+
+
+def _of_baseline(material: Material, baseline: baselines.Baseline) -> Any:
+    fields = material.task.fields
+
+    def predict(rows: Sequence[Any]) -> Array:
+        return baseline.predict({name: [row[name] for row in rows] for name in fields})
+
+    return predict
+
+
+def _length(row: Any) -> int:
+    return max((len(value) for value in row.values() if isinstance(value, str | bytes)), default=0)
+
+
+def _facts(
+    material: Material, cast: Cast, scored: dict[str, Scored], comparison: Facts, labelled: Facts, baseline: str
+) -> evaluation.Facts:
+    recipe, metric = material.recipe, METRICS[str(material.recipe.evaluation.metric)]
+    train = material.splits.train
+    some = train.take(np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).round().astype(np.int64))
+    student = cast.students[cast.chosen[0]]
+    on_train = score_rows(student, cast.kind.encoder, some.inputs, batch_size=256).argmax(1)
+    unlabelled = material.splits.unlabelled
+    return evaluation.Facts(
+        teacher=metric.function(scored["teacher"].labels, scored["teacher"].predicted),
+        baseline=metric.function(scored["baseline"].labels, scored["baseline"].predicted),
+        baseline_name=baseline,
+        retention=comparison["retention"],
+        label_agreement=labelled.get("agreement"),
+        student_on_train=metric.function(some.labels, on_train),
+        temperature=float(recipe.objective.temperature or 1.0),
+        alpha=float(recipe.objective.alpha),
+        unlabelled_rows=0 if unlabelled is None else len(unlabelled),
+        order_aware={"static": False, "cut": True}.get(recipe.student.family),
+        inputs="images" if "image" in material.task.fields else "text",
+    )
+
+
+def environment(material: Material) -> dict[str, Any]:
+    """What the numbers were measured with."""
+    import transformers
+
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "understudy": __version__,
+        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "precision": material.recipe.train.precision,
+        "free_disk_bytes": shutil.disk_usage(material.folder).free,
+    }

@@ -1,0 +1,77 @@
+"""The teacher's word on every row, asked once and stored for every run beside this one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from understudy.data import Examples
+from understudy.errors import Interrupted
+from understudy.files import content_hash
+from understudy.pipeline.journal import Facts
+from understudy.pipeline.material import Material
+from understudy.targets import Store, fingerprint
+from understudy.teachers import Loaded, scorer
+
+VERIFIED = 32  # rows that are scored again after every labelling
+
+
+def open_store(material: Material, teacher: Loaded) -> Store:
+    """The targets of this teacher, reading these labels with this encoding, whichever run wrote them."""
+    identity = {
+        "teacher": teacher.fingerprint,
+        "encoding": teacher.encoder.fingerprint,
+        "task": material.task.name,
+        "labels": content_hash(*material.splits.label_names),
+        "order": content_hash(repr(teacher.label_order)),
+    }
+    return Store(material.store / "targets" / fingerprint(identity), identity=identity)
+
+
+def label(material: Material, teacher: Loaded) -> Facts:
+    """Scores what the store does not know yet, then scores a few stored rows again.
+
+    Returns:
+        ``rows``, ``teacher_calls``, ``seconds``, ``folder`` (relative to the store), ``stats``, ``verified``, ``notes``,
+        ``agreement`` (share of labelled training rows on which teacher and label agree) and ``validation`` (metric).
+    """
+    store, progress = open_store(material, teacher), material.journal.progress
+    rows = _rows(material)
+    score = scorer(teacher.model, teacher.encoder, rows.inputs, order=teacher.label_order)
+    began = time.perf_counter()
+    calls = store.write(
+        rows.keys,
+        score,
+        on_progress=lambda done, total: progress.advance(done, total, model="teacher"),
+        on_stop=material.journal.should_stop,
+    )
+    if store.missing(rows.keys):
+        raise Interrupted("stopped while labelling: whole shards are stored; the same command goes on from there")
+    seconds = time.perf_counter() - began
+    verified = store.verify(score, VERIFIED, keys=rows.keys)
+    return {
+        "rows": len(rows),
+        "teacher_calls": calls,
+        "seconds": seconds,
+        "folder": Path(store.folder).name,
+        "stats": store.stats(),
+        "verified": verified,
+        "notes": list(store.notes),
+        "agreement": _agreement(store, material.splits.train),
+    }
+
+
+def stored_logits(material: Material, teacher: Loaded, examples: Examples) -> np.ndarray[Any, Any]:
+    """float32 [N, K] of rows that are in the store."""
+    return open_store(material, teacher).read(examples.keys)["logits"]
+
+
+def _rows(material: Material) -> Examples:
+    return Examples.join([material.learnable, material.splits.validation])
+
+
+def _agreement(store: Store, labelled: Examples) -> float:
+    return float((store.read(labelled.keys)["logits"].argmax(1) == labelled.labels).mean())

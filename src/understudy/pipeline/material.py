@@ -1,0 +1,81 @@
+"""What a run works on: its recipe, its rows, its task and its folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from understudy.data import Examples, Splits
+from understudy.encoding import Encoder
+from understudy.pipeline.journal import Journal
+from understudy.pipeline.recipe import Recipe
+from understudy.statistics import METRICS
+from understudy.tasks import Task
+from understudy.teachers import score_rows
+
+Build = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that the stages of one run share.
+
+    Attributes:
+        recipe: resolved as far as the stages so far could.
+        task: how success is measured.
+        splits: the rows.
+        folder: the run's.
+        store: beside the runs: teachers and targets.
+        journal: what is done already.
+    """
+
+    recipe: Recipe
+    task: Task
+    splits: Splits
+    folder: Path
+    store: Path
+    journal: Journal
+
+    def with_recipe(self, recipe: Recipe) -> Material:
+        """The same material with more of its recipe decided."""
+        return replace(self, recipe=recipe)
+
+    @property
+    def learnable(self) -> Examples:
+        """All rows that a student may learn from: training rows, then unlabelled ones. A twin has the first only."""
+        more = self.splits.unlabelled
+        return self.splits.train if more is None else Examples.join([self.splits.train, more])
+
+    def validator(self, encoder: Encoder) -> Callable[[nn.Module], float]:
+        """module -> the primary metric on validation."""
+        metric = METRICS[str(self.recipe.evaluation.metric)]
+        rows = self.splits.validation
+
+        def score(module: nn.Module) -> float:
+            inner: Any = getattr(module, "module", module)
+            logits = score_rows(inner, encoder, rows.inputs, batch_size=256)
+            return float(metric.function(rows.labels, logits.argmax(1)))
+
+        return score
+
+
+@dataclass(frozen=True)
+class Apprentice:
+    """A kind of student before it is trained: what it reads, how one is made, how its numbers become INT8.
+
+    Attributes:
+        encoder: raw rows -> its inputs; the artefact ships it.
+        build: a fresh one; torch's global generator decides what is drawn.
+        exporting: ``static`` (table and head in numpy), ``dynamic`` (ONNX, INT8 weights) or ``calibrated`` (ONNX, INT8
+            weights and activations).
+        notes: decisions worth showing.
+    """
+
+    encoder: Encoder
+    build: Build
+    exporting: str
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,214 @@
+"""Export before evaluation: INT8, one temperature, gates on validation. What fails a gate is kept, and is no artefact."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from understudy import export, runtime
+from understudy.data import Examples
+from understudy.errors import GateError
+from understudy.evaluation import gate, latency
+from understudy.files import write_tensors
+from understudy.pipeline.journal import Facts
+from understudy.pipeline.material import Apprentice, Material
+from understudy.statistics import METRICS, fit_temperature, softmax, threshold_for
+from understudy.statistics.metrics import recall_per_class
+from understudy.teachers import Loaded, score_rows
+from understudy.pipeline.timing import declared_threads
+
+PARITY = 0.01  # largest difference, in logits, between the module and its fp32 export
+PARITY_ROWS = 1024
+ALONE = 8  # rows that a process without torch has to answer alike
+
+Array = np.ndarray[Any, Any]
+Tensors = Mapping[str, Array]
+
+
+def ship(material: Material, kind: Apprentice, student: nn.Module, *, target: float) -> Facts:
+    """Exports the student into RUN/artefact, or into RUN/rejected where a gate fails.
+
+    Args:
+        target: accuracy on validation that rows above the abstain threshold are to reach (the teacher's).
+
+    Returns:
+        ``gates``, ``passed``, ``folder``, ``temperature``, ``abstain_below``, ``parity``, ``ladder``, ``bytes``.
+    """
+    rows = material.splits.validation
+    metric = METRICS[str(material.recipe.evaluation.metric)]
+    reference = score_rows(student, kind.encoder, rows.inputs)
+    before = metric.function(rows.labels, reference.argmax(1))
+    with tempfile.TemporaryDirectory(prefix="understudy-") as place:
+        models = _models(material, kind, student, Path(place))
+        found: dict[str, Array] = {}
+        for name, model in models.items():
+            draft = Path(place) / f"{name}-artefact"
+            _write(draft, material, kind, model)
+            found[name] = runtime.load(draft).logits(raw_rows(rows))
+        parity = export.parity(reference, found["fp32"], most_error=PARITY)
+        logits = found["int8"]
+        after = metric.function(rows.labels, logits.argmax(1))
+        temperature = fit_temperature(logits, rows.labels)
+        confidence = softmax(logits, temperature=temperature).max(1)
+        threshold = threshold_for(confidence, logits.argmax(1) == rows.labels, accuracy=target) or 0.0
+        drop = 100 * metric.gain(before, after)
+        draft = Path(place) / "int8-artefact"
+        gates = _gates(material, draft, rows, logits, parity, drop)
+        passed = all(one["passed"] for one in gates)
+        folder = material.folder / ("artefact" if passed else "rejected")
+        for old in ("artefact", "rejected"):
+            shutil.rmtree(material.folder / old, ignore_errors=True)
+        _write(
+            folder, material, kind, models["int8"],
+            temperature=temperature, thresholds={"abstain_below": float(threshold)}, gates=gates,
+            limits={"max_characters": None, "validation_rows": len(rows)},
+        )  # fmt: skip
+        sizes = {name: _size(Path(place) / f"{name}-artefact") for name in models}
+    scores = {"artefact": logits.astype(np.float32), "student": reference.astype(np.float32)}
+    write_tensors(material.folder / "scores" / "validation.safetensors", scores)
+    rungs = [
+        {"rung": name, "bytes": sizes[name], "metric": value, "drop": 100 * metric.gain(before, value)}
+        for name, value in (("fp32", metric.function(rows.labels, found["fp32"].argmax(1))), ("int8", after))
+    ]
+    return {
+        "gates": gates,
+        "passed": passed,
+        "folder": folder.name,
+        "temperature": temperature,
+        "abstain_below": float(threshold),
+        "parity": parity,
+        "ladder": rungs,
+        "bytes": _size(folder),
+        "exporting": kind.exporting,
+    }
+
+
+def refusal(facts: Facts) -> GateError:
+    """The error of a run whose exported model failed: which gate, by how much, where to look."""
+    failed = [one for one in facts["gates"] if not one["passed"]]
+    shown = ", ".join(f'{one["name"]}: {_number(one["value"])} (limit {_number(one["limit"])})' for one in failed)
+    return GateError(
+        f"{len(failed)} of {len(facts['gates'])} gates failed: {shown}; nothing ships, the model is in rejected/ for "
+        "inspection and the report says more"
+    )
+
+
+def to_graph(module: nn.Module, encoder: Any, rows: Examples, path: Path) -> None:
+    """Any model with an ONNX form, as one fp32 file; the example is real rows."""
+    some = rows.take(range(min(8, len(rows))))
+    features = encoder.encode(some.inputs)
+    arrays = encoder.collate(features, np.arange(len(some)))
+    export.to_onnx(module, {name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+
+
+def write_plain(folder: Path, teacher: Loaded, labels: Sequence[str], graph: Path, task: str) -> None:
+    """A model as an artefact folder without gates: how a teacher is timed in ONNX Runtime."""
+    export.write_artefact(folder, task=task, labels=labels, encoder=teacher.encoder, model=graph)
+
+
+def _models(material: Material, kind: Apprentice, student: nn.Module, place: Path) -> dict[str, Path | Tensors]:
+    """The exact model, and the one that ships."""
+    if kind.exporting == "static":
+        return {"fp32": export.static_tensors(student, bits=32), "int8": export.static_tensors(student)}
+    exact, small = place / "fp32.onnx", place / "int8.onnx"
+    to_graph(student, kind.encoder, material.splits.validation, exact)
+    if kind.exporting == "dynamic":
+        export.quantise_dynamic(exact, small)
+    else:
+        export.quantise_static(exact, small, _calibration(material, kind))
+    return {"fp32": exact, "int8": small}
+
+
+def _calibration(material: Material, kind: Apprentice) -> list[dict[str, Array]]:
+    """Training rows in batches of 32: the ranges that activations are given."""
+    train = material.splits.train
+    most = min(material.recipe.export.calibration_rows, len(train))
+    rows = train.take(np.random.default_rng(material.recipe.seed).permutation(len(train))[:most])
+    features = kind.encoder.encode(rows.inputs)
+    return [kind.encoder.collate(features, np.arange(i, min(i + 32, most))) for i in range(0, most, 32)]
+
+
+def _write(folder: Path, material: Material, kind: Apprentice, model: Path | Tensors, **more: Any) -> None:
+    names = material.splits.label_names
+    export.write_artefact(folder, task=material.task.name, labels=names, encoder=kind.encoder, model=model, **more)
+
+
+def _gates(
+    material: Material, draft: Path, rows: Examples, logits: Array, parity: Mapping[str, Any], drop: float
+) -> list[Facts]:
+    limits, threads = material.recipe.export, material.recipe.evaluation.threads or 1
+    gates = [
+        gate("parity (largest difference in logits)", PARITY, parity["max_abs_error"], at_most=True),
+        gate("INT8 loss (points)", limits.max_drop, drop, at_most=True),
+        gate("same labels without torch (share)", 1.0, _alone(draft, rows, logits), at_least=True),
+    ]
+    if limits.max_mb is not None:
+        gates.append(gate("size (MB)", limits.max_mb, _size(draft) / 1e6, at_most=True))
+    if limits.max_ms is not None:
+        with declared_threads(threads):
+            predictor = runtime.load(draft, threads=threads)
+            some = raw_rows(rows)[: material.recipe.evaluation.latency_rows]
+            gates.append(gate("p95 (ms)", limits.max_ms, latency(predictor.predict_one, some, threads=threads)["p95"], at_most=True))
+    names = material.splits.label_names
+    recall = recall_per_class(rows.labels, logits.argmax(1), classes=len(names))
+    for label, floor in limits.floors.items():
+        if label not in names:
+            raise GateError(f'export.floors names "{label}", which is no label of the data')
+        gates.append(gate(f"recall of {label}", floor, float(recall[names.index(label)]), at_least=True))
+    return gates
+
+
+def _alone(draft: Path, rows: Examples, logits: Array) -> float:
+    """Share of rows that a process which never imports torch labels as this one does."""
+    names = runtime.read_manifest(draft)["labels"]
+    wanted = [names[i] for i in logits[:ALONE].argmax(1)]
+    with tempfile.TemporaryDirectory(prefix="understudy-") as place:
+        lines = "".join(json.dumps(_on_disk(row, i, Path(place))) + "\n" for i, row in enumerate(raw_rows(rows)[:ALONE]))
+        command = [sys.executable, "-c", _ALONE, str(draft)]
+        done = subprocess.run(command, input=lines, capture_output=True, text=True, encoding="utf-8", timeout=120)
+    if done.returncode:
+        return 0.0
+    got = [json.loads(line)["label"] for line in done.stdout.splitlines()]
+    return float(np.mean([a == b for a, b in zip(wanted, got, strict=True)])) if len(got) == len(wanted) else 0.0
+
+
+_ALONE = """
+import sys
+from understudy import runtime
+runtime.stream(sys.argv[1], sys.stdin, sys.stdout)
+sys.exit(any(name in sys.modules for name in ("torch", "transformers", "scipy", "sklearn")))
+"""
+
+
+def _on_disk(row: Any, number: int, place: Path) -> Any:
+    """The row as JSON can carry it: an image becomes a file."""
+    if isinstance(row, Mapping) and isinstance(row.get("image"), bytes):
+        path = place / f"{number}.image"
+        path.write_bytes(row["image"])
+        return {"image": str(path)}
+    return row
+
+
+def raw_rows(rows: Examples) -> list[Any]:
+    """The rows as a user would hand them to the artefact."""
+    names = list(rows.inputs)
+    return [dict(zip(names, values, strict=True)) for values in zip(*rows.inputs.values(), strict=True)]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4g}"
+

@@ -1,0 +1,163 @@
+"""The teacher: opened as it is, or trained here first, and kept in the store for every run beside this one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from understudy import students
+from understudy.data.feed import Feed
+from understudy.data.views import shift
+from understudy.encoding import Encoder, PixelEncoder, load_encoder
+from understudy.errors import Interrupted, TeacherError
+from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
+from understudy.objectives import hard_labels
+from understudy.pipeline.defaults import TEACHERS
+from understudy.pipeline.journal import Facts
+from understudy.pipeline.material import Material
+from understudy.pipeline.watching import watch
+from understudy.tasks.image_classification import pixel_encoder, pixel_statistics
+from understudy.tasks.text_classification import subword_encoder
+from understudy.teachers import Loaded, open_teacher
+from understudy.teachers.own import save_teacher
+from understudy.training import Settings, probe, train
+
+FAMILIES = tuple(name for name in TEACHERS if name != "encoder")
+
+
+def teach(material: Material, given: Loaded | None = None) -> tuple[Loaded, Facts]:
+    """A teacher whose columns are the data's labels: given, opened, or trained in the run.
+
+    Returns:
+        The teacher, and facts: ``folder`` (where its files are, relative to the store; None for a module that was
+        given), ``trained``, ``seconds``, ``history``, ``notes``, ``labels``.
+    """
+    if given is not None:
+        return given, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(given.notes)}
+    recipe = material.recipe.teacher
+    if recipe.path in FAMILIES:
+        images = material.splits.train.inputs["image"]
+        encoder = pixel_encoder(images)
+        notes = [f"the teacher is a {recipe.path} of width {recipe.width}, trained in the run"]
+        identity = [str(recipe.path), encoder.fingerprint, str(recipe.width), str(recipe.dropout)]
+        classes = len(material.splits.label_names)
+        width, dropout = recipe.width or 32, recipe.dropout or 0.0
+        build = partial(family, str(recipe.path), encoder, images, classes, width=width, dropout=dropout)
+        return _trained(material, identity, build, encoder, tokenizer=None, notes=notes)
+    if recipe.path is None:
+        raise TeacherError("a run needs a teacher: --teacher FOLDER (a saved transformers model), or cnn or mlp for images")
+    head = {"auto": "auto", "always": "new", "never": "keep"}[recipe.fine_tune]
+    limit = material.recipe.data.limit
+    names = material.splits.label_names
+    loaded = open_teacher(recipe.path, task=material.task.name, label_names=names, head=head, limit=limit, seed=material.recipe.seed)
+    loaded = _shortened(loaded, material)
+    if not loaded.fresh_head:
+        facts = {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(loaded.notes)}
+        return loaded, facts
+    if recipe.fine_tune == "never":
+        raise TeacherError(
+            f"teacher {recipe.path} has no trained head for these labels, and teacher.fine_tune is never: "
+            "a head that was just initialised is never used as a teacher; use --set teacher.fine_tune=auto"
+        )
+    identity = [loaded.fingerprint, loaded.encoder.fingerprint]
+    return _trained(material, identity, lambda: loaded.model, loaded.encoder, tokenizer=loaded.tokenizer, notes=list(loaded.notes))
+
+
+def _shortened(loaded: Loaded, material: Material) -> Loaded:
+    """The same teacher with its length limit drawn from the data: padding to 256 what is never longer than 40 is waste."""
+    if loaded.tokenizer is None or material.recipe.data.limit is not None:
+        return loaded
+    theirs: Any = loaded.encoder
+    encoder = subword_encoder(
+        loaded.tokenizer,
+        material.splits.train.inputs["text"],
+        positions=loaded.positions,
+        token_types=theirs.token_types,
+    )
+    return replace(loaded, encoder=encoder, notes=(*loaded.notes, f"texts are read up to {encoder.limit} sub-word tokens"))
+
+
+def family(
+    name: str, encoder: PixelEncoder, images: Any, classes: int, *, width: int, dropout: float, layers: int = 2
+) -> nn.Module:
+    """A built-in image model for images as the encoder gives them, normalised by the statistics of ``images``."""
+    mean, std = pixel_statistics(encoder.encode({"image": list(images[:2000])}))
+    if name == "cnn":
+        return students.Cnn(encoder.size, encoder.channels, classes, width=width, dropout=dropout, mean=mean, std=std)
+    return students.Mlp(
+        encoder.size, encoder.channels, classes, width=width, layers=layers, dropout=dropout, mean=mean, std=std
+    )
+
+
+def _trained(
+    material: Material, identity: list[str], build: Callable[[], nn.Module], encoder: Encoder, *, tokenizer: Any, notes: list[str]
+) -> tuple[Loaded, Facts]:
+    """The teacher from the store, trained first where it is not there."""
+    recipe, splits = material.recipe, material.splits
+    dials = [str(v) for v in (recipe.teacher.epochs, recipe.teacher.learning_rate, recipe.teacher.batch_size, recipe.teacher.jitter)]
+    dials += [str(recipe.seed), recipe.train.precision if recipe.train.precision == "fp32" else "auto"]
+    data = [splits.train.fingerprint, splits.validation.fingerprint, *splits.label_names, str(recipe.evaluation.metric)]
+    fingerprint = content_hash("teacher-1", *identity, *dials, *data)
+    folder = material.store / "teachers" / fingerprint
+    if not sealed(folder):
+        _train(material, folder, build(), encoder, tokenizer)
+    facts = read_json(folder / "training.json")
+    notes = [*notes, f"the teacher was trained on the data: {facts['validation']:.4f} {recipe.evaluation.metric} on validation"]
+    loaded = open_teacher(folder / "model", task=material.task.name, label_names=splits.label_names)
+    loaded = replace(loaded, encoder=load_encoder(folder, read_json(folder / "encoder.json")), notes=tuple(notes))
+    return loaded, {"folder": f"teachers/{fingerprint}", "trained": True, "notes": notes, **facts}
+
+
+def _train(material: Material, folder: Path, model: nn.Module, encoder: Encoder, tokenizer: Any) -> None:
+    recipe, splits, journal = material.recipe, material.splits, material.journal
+    journal.progress.stage("teach")
+    torch.manual_seed(recipe.seed)
+    jitter = recipe.teacher.jitter
+    view = partial(_jitter, most=jitter, seed=recipe.seed) if jitter else None
+    feed = Feed(splits.train, {"student": encoder}, view=view)
+    student = students.Student(model)
+    precision, sentence = "fp32", "precision fp32, as asked for"
+    if recipe.train.precision != "fp32":
+        precision, sentence = probe(student, feed, batch_size=recipe.teacher.batch_size)
+    journal.progress.say(sentence)
+    settings = Settings(
+        epochs=recipe.teacher.epochs or 1,
+        batch_size=recipe.teacher.batch_size,
+        learning_rate=recipe.teacher.learning_rate or 1e-3,
+        precision=precision,
+        seed=recipe.seed,
+        checkpoint_seconds=recipe.train.checkpoint_seconds,
+    )
+    checkpoints = folder.parent / f"{folder.name}.checkpoints"
+    try:
+        done = train(
+            student,
+            feed,
+            objective=[hard_labels()],
+            settings=settings,
+            validate=material.validator(encoder),
+            folder=checkpoints,
+            watch=watch(journal.progress, "teacher"),
+            should_stop=journal.should_stop,
+        )
+    except Interrupted as error:
+        raise Interrupted(f"teacher: {error}") from None
+    with new_folder(folder) as draft:
+        save_teacher(model, draft / "model", label_names=splits.label_names, tokenizer=tokenizer)
+        write_json(draft / "encoder.json", encoder.save(draft))
+        facts = {"history": list(done.history), "seconds": done.seconds, "validation": done.best["student"]}
+        write_json(draft / "training.json", {**facts, "precision": precision, "decisions": [sentence, *done.notes]})
+        seal(draft)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+
+
+def _jitter(pixels: Any, keys: Any, *, epoch: int, most: int, seed: int) -> Any:
+    return shift(pixels, keys, most=most, seed=seed, epoch=epoch)
+
