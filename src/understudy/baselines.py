@@ -122,8 +122,9 @@ def pixels_logistic(splits: Splits, *, field: str = "image", seed: int = 0) -> B
     train, notes = _within([values] * len(splits.train), splits.train, _VALUES, seed)
     pixels = _flat(encoder, train.inputs)
     mean = pixels.mean(0)
-    scale = float((pixels - mean).std()) or 1.0
-    pixels = (pixels - mean) / scale
+    pixels -= mean  # in place: this is the largest array of all
+    scale = float(pixels.std()) or 1.0
+    pixels /= scale
 
     def fit(strength: float) -> Any:
         with warnings.catch_warnings():  # the bound on its iterations is meant

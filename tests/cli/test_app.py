@@ -90,7 +90,7 @@ def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 BAD = [
-    (["distil"], "did you mean 'distill'"),
+    (["distil"], 'did you mean "distill"'),
     (["distill", "--temprature", "3"], 'did you mean "--temperature"'),
     (["distill", "--epochs"], "--epochs"),
     (["check", "stray"], "stray"),
@@ -186,6 +186,11 @@ def test_a_failed_gate_is_measured_reported_and_code_5(
     else:
         assert said.out == "kept 99 %\n"
     assert show_run(Finished(tmp_path, {"verdict": {"gates": []}}), as_json=as_json) == 0
+
+
+def test_a_run_without_measurements_says_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert show_run(Finished(tmp_path, {}), as_json=False) == 0
+    assert f"understudy evaluate {tmp_path}" in capsys.readouterr().out
 
 
 def written_run(folder: Path, accuracy: float) -> Path:

@@ -98,7 +98,7 @@ def _export(module: nn.Module, example: dict[str, np.ndarray], path: Path) -> Ex
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=64,
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
         max_position_embeddings=128, num_labels=5, initializer_range=0.2,
     )  # fmt: skip
     module = BertForSequenceClassification(config)

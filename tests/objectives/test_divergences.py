@@ -96,6 +96,17 @@ def test_top_k_of_a_teacher_that_knows_fewer_labels_than_k():
     assert student.grad.isfinite().all()
 
 
+def test_top_k_with_nothing_but_padding_in_the_tail():
+    padding = torch.full((3, 2), -math.inf)
+    student, teacher = torch.randn(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    leaf = torch.cat([student, padding], dim=-1).requires_grad_(True)
+    value = match.forward_kl_top_k(leaf, torch.cat([teacher, padding], dim=-1), k=2)
+    torch.testing.assert_close(value, match.forward_kl(student, teacher))
+    value.sum().backward()
+    assert leaf.grad.isfinite().all()
+    assert leaf.grad[:, :2].abs().sum() > 0
+
+
 def test_jensen_shannon_tends_to_zero_where_others_jump():
     student, teacher = torch.tensor([1.0, 2.0, 3.0]).double(), torch.tensor([3.0, 2.0, 1.0]).double()
     assert match.jensen_shannon(student, teacher, beta=1e-6) < 1e-5
@@ -136,7 +147,7 @@ def test_examples_in_docstrings_run(room):
     module = importlib.import_module(f"understudy.objectives.{room}")
     found = doctest.testmod(module)
     assert found.failed == 0
-    assert found.attempted >= 1 or room == "records"
+    assert found.attempted >= 1
 
 
 def test_every_public_function_says_where_it_is_from_and_shows_itself():

@@ -170,6 +170,14 @@ class TestHiddenStates:
             losses.append(float(loss.detach()))
         assert losses[-1] < 0.8 * losses[0]
 
+    def test_more_pairs_are_their_mean(self):
+        student, teacher, rows = self.signals(6, 6)
+        both = Outputs({**student.signals, "module:e": student["module:a.b"] + 1})
+        term = match.hidden_states({"a.b": "c.d", "e": "c.d"})
+        one, other = self.term, match.hidden_states({"e": "c.d"})
+        wanted = (one.total(both, teacher, rows) + other.total(both, teacher, rows)) / 2
+        torch.testing.assert_close(term.total(both, teacher, rows), wanted)
+
     def test_positions_that_differ_are_refused(self):
         student, teacher, rows = self.signals(6, 6)
         shorter = Targets({"module:c.d": teacher["module:c.d"][:, :4]})

@@ -14,10 +14,19 @@ from pathlib import Path
 from typing import Any
 
 PATH = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if p), None)
-FLAGS = """
---headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update
---disable-sync --disable-extensions --disable-dev-shm-usage --hide-scrollbars --remote-debugging-pipe
-""".split()
+FLAGS: list[str] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+]
 
 
 class Browser:

@@ -12,12 +12,38 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 NASTY = "<script>alert(1)</script>"
-INTENTS = """
-card_arrival balance transfer exchange_rate freeze_account pin_change international_fees credit_limit
-report_fraud bill_due insurance_change rewards_balance redeem_rewards travel_alert flight_status book_flight
-lost_luggage carry_on car_rental gas_type oil_change tire_pressure calendar reminder alarm timer weather
-restaurant_reviews restaurant_reservation ingredient_substitution
-""".split()
+INTENTS = [
+    "card_arrival",
+    "balance",
+    "transfer",
+    "exchange_rate",
+    "freeze_account",
+    "pin_change",
+    "international_fees",
+    "credit_limit",
+    "report_fraud",
+    "bill_due",
+    "insurance_change",
+    "rewards_balance",
+    "redeem_rewards",
+    "travel_alert",
+    "flight_status",
+    "book_flight",
+    "lost_luggage",
+    "carry_on",
+    "car_rental",
+    "gas_type",
+    "oil_change",
+    "tire_pressure",
+    "calendar",
+    "reminder",
+    "alarm",
+    "timer",
+    "weather",
+    "restaurant_reviews",
+    "restaurant_reservation",
+    "ingredient_substitution",
+]
 
 
 def rate(value: float, rows: int) -> dict[str, float]:
@@ -136,8 +162,8 @@ def base(task: str, metric: str = "accuracy") -> dict[str, Any]:
         ],
         "export": {
             "ladder": [
-                {"rung": "fp32", "bytes": 120_000, "metric": 0.976, "drop": 0.0, "ms": 0.05},
-                {"rung": "int8", "bytes": 33_400, "metric": 0.975, "drop": 0.001, "ms": 0.04},
+                {"rung": "fp32", "bytes": 120_000, "metric": 0.976, "drop": 0.0},
+                {"rung": "int8", "bytes": 33_400, "metric": 0.975, "drop": 0.1},
             ],
             "parity": {"rows": 256, "largest": 0.0004},
         },
@@ -242,7 +268,7 @@ def digits_run() -> tuple[dict[str, Any], dict[str, Any]]:
             "throughput_per_s": None,
         },
     }
-    run["models"]["teacher"]["latency"] = {"engine": "onnxruntime"}
+    run["models"]["teacher"]["engine"] = "onnxruntime"
     run["baselines"] = [
         {"name": "logistic regression on pixels", "metrics": {"accuracy": rate(0.9528, 360)}},
         {"name": "majority", "metrics": {"accuracy": rate(0.1028, 360)}},
@@ -282,7 +308,7 @@ def digits_run() -> tuple[dict[str, Any], dict[str, Any]]:
         "sentence": "Teacher and data name the same 10 labels in the same order.",
     }
     run["notes"] = [
-        "Task image_classification, inferred from the column image.",
+        "Task image-classification, inferred from the column image.",
         "Precision fp32: the probe found no faster one on this processor.",
     ]
     evidence = {
@@ -389,12 +415,16 @@ def text_run() -> tuple[dict[str, Any], dict[str, Any]]:
                 "label": n,
                 "teacher": float(s),
                 "artefact": float(np.clip(s + rng.normal(-0.012, 0.05), 0, 1)),
-                "p_value": float(rng.random() ** 3),
+                "p_value": float(rng.random() ** 0.3),
             }
             for n, s in zip(names, scores, strict=True)
         ],
         "abstain": coverage(0.998, 0.9487)[17],
-        "out_of_scope": {"label": "out_of_scope", "auroc": {"value": 0.951, "low": 0.944, "high": 0.957}},
+        "out_of_scope": {
+            "label": "out_of_scope",
+            "models": {"teacher": rate(0.972, 1000), "artefact": rate(0.951, 1000), "twin": None},
+        },
+        "in_scope": {"models": {"teacher": rate(0.962, 4500), "artefact": rate(0.9487, 4500)}},
     }
     run["comparison"]["per_class"][3] |= {"teacher": 0.97, "artefact": 0.70, "p_value": 1e-6}
     run["verdict"] = {

@@ -19,7 +19,7 @@ BARS = """JSON.stringify([...document.querySelectorAll('#textbook, [data-example
   rows: [...card.querySelectorAll('li[data-at]')].map(row => ({
     at: Number(row.dataset.at),
     width: [...row.querySelectorAll('i')].map(bar => parseFloat(bar.style.width)),
-    real: [...row.querySelectorAll('i')].map(bar => bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width),
+    real: [...row.querySelectorAll('i')].map(bar => bar.offsetWidth / bar.parentElement.offsetWidth),
     text: [...row.querySelectorAll('.num b')].map(b => b.textContent),
   }))})))"""
 

@@ -15,7 +15,8 @@ from .runs import NASTY
 def test_the_summary_is_short_aligned_and_starts_with_the_verdict(digits: Pair) -> None:
     text = report.summary(digits[0])
     lines = text.splitlines()
-    assert 13 <= len(lines) <= 18 and max(map(len, lines)) <= 100
+    assert 13 <= len(lines) <= 18
+    assert max(map(len, lines)) <= 100
     assert lines[0] == "BEATS  Distilling paid off: the student beats its twin by 1.4 points of accuracy."
     table = [line for line in lines if re.match(r"(teacher|twin|student|artefact|baseline) ", line)]
     assert [line.split()[0] for line in table] == ["teacher", "twin", "student", "artefact", "baseline"]
@@ -46,16 +47,18 @@ def test_the_card_says_what_how_and_how_good(intents: Pair) -> None:
         "# A distilled model for text classification", "## Use", "## Measured", "## Limits", "## Gates", "## Labels (151)", "## How it was measured",
     ]  # fmt: skip
     code = re.findall(r"```python\n(.*?)```", card, re.S)
-    assert len(code) == 1 and len(ast.parse(code[0]).body) == 3 == len(code[0].strip().splitlines())
-    assert len(re.findall(r"```sh\n(.*)\n```", card)) == 1 and "understudy predict" in card
+    assert len(code) == 1
+    assert len(ast.parse(code[0]).body) == 3 == len(code[0].strip().splitlines())
+    assert len(re.findall(r"```sh\n(.*)\n```", card)) == 1
+    assert "understudy predict" in card
     assert "| artefact | 94.9 % | 94.2 to 95.5 | 2.18 MB | 28 µs | 71,500 /s | 1.3 % |" in card
     assert "Latency at batch 1, threads 1; throughput at batch 32, threads 1; metrics on 5,500 test rows." in card
-    assert (
-        "Weakest classes: exchange\\_rate (70.0 %)" in card
-        and "passed: max drop 0.02 points (limit 0.5 points)" in card
-    )
-    assert NASTY not in card and "a\\|b &lt;script&gt;alert(1)&lt;/script&gt; \\`x\\`" in card
-    assert not re.search(r"\bnan\b|None", card) and card.endswith("\n")
+    assert "Weakest classes: exchange\\_rate (70.0 %)" in card
+    assert "passed: max drop 0.02 points (limit 0.5 points)" in card
+    assert NASTY not in card
+    assert "a\\|b &lt;script&gt;alert(1)&lt;/script&gt; \\`x\\`" in card
+    assert not re.search(r"\bnan\b|None", card)
+    assert card.endswith("\n")
 
 
 def test_the_card_uses_what_the_runtime_offers(digits: Pair) -> None:
@@ -63,7 +66,9 @@ def test_the_card_uses_what_the_runtime_offers(digits: Pair) -> None:
 
     code = re.findall(r"```python\n(.*?)```", report.card(digits[0]), re.S)[0]
     called = {node.attr for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Attribute)}
-    assert called == {"load", "predict"} and callable(runtime.load) and hasattr(runtime.Predictor, "predict")
+    assert called == {"load", "predict"}
+    assert callable(runtime.load)
+    assert hasattr(runtime.Predictor, "predict")
     assert '{"image": "example.png"}' in code
 
 
@@ -71,12 +76,18 @@ def test_compare_is_one_table_and_one_picture(digits: Pair, intents: Pair, faile
     runs = [("runs/a", copy.deepcopy(digits[0])), ("runs/<b>", intents[0]), ("runs/c", failed[0])]
     html, rows = report.compare(runs)
     assert [row["name"] for row in rows] == ["runs/a", "runs/<b>", "runs/c"]
-    assert rows[1]["artefact"]["value"] == 0.9487 and rows[1]["compression"] == 42.0 and rows[1]["p50_ms"] == 0.028
-    assert [row["gates_passed"] for row in rows][2] == 3 and rows[2]["gates"] == 4
-    assert html.count("<table") == 1 == html.count('role="img"') and "<b>b" not in html
-    assert "✕ 1 failed" in html and "runs/&lt;b&gt;" in html
+    assert rows[1]["artefact"]["value"] == 0.9487
+    assert rows[1]["compression"] == 42.0
+    assert rows[1]["p50_ms"] == 0.028
+    assert [row["gates_passed"] for row in rows][2] == 3
+    assert rows[2]["gates"] == 4
+    assert html.count("<table") == 1 == html.count('role="img"')
+    assert "<b>b" not in html
+    assert "✕ 1 failed" in html
+    assert "runs/&lt;b&gt;" in html
     other = copy.deepcopy(intents[0])
     other["comparison"]["metric"] = "macro_f1"
     html, rows = report.compare([*runs[:1], ("d", other)])
-    assert "Runs measured by macro F1 are in the table only." in html and rows[1]["metric"] == "macro_f1"
+    assert "Runs measured by macro F1 are in the table only." in html
+    assert rows[1]["metric"] == "macro_f1"
     assert report.compare([])[1] == []

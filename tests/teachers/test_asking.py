@@ -115,6 +115,7 @@ def test_hidden_states_of_a_transformer(loaded: Loaded, tiny_texts: Texts) -> No
     batch = feed.batch(np.arange(6))
     teacher = Live(loaded.model)
     assert teacher.provides == {"logits", "hidden.0", "hidden.1", "hidden.2"}
+    assert Live(Student(loaded.model)).provides == teacher.provides
     with pytest.raises(UsageError, match=r"hidden\.3"):
         teacher.bind({"hidden.3"})
     teacher.bind({"logits", "hidden.0", "hidden.2", "module:bert.encoder.layer.1"})

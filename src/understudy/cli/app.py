@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from understudy import __version__
 from understudy.cli import inspecting, making, stages
 from understudy.cli.boundary import report, say
+from understudy.errors import choices
 
 
 def run(argv: Sequence[str]) -> int:
@@ -82,4 +84,7 @@ def _usage(error: Any) -> str:
         hint = f'did you mean "{near[0]}"?' if near else f"{path} --help lists them"
         return f"no such option {wrong} for {path}: {hint}"
     text = " ".join(error.format_message().split())
+    unknown = re.match(r"No such command '(.*?)'", text)
+    if unknown and context:
+        return f"no such command {unknown[1]}: {choices(unknown[1], context.command.commands)}"
     return f"{text[:1].lower()}{text[1:]} ({path} --help shows how)"

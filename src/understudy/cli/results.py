@@ -31,6 +31,8 @@ def show_run(run: Any, *, as_json: bool) -> int:
     """
     if as_json:
         print_json(run.facts)
+    elif not run.facts:
+        print(f"{run.folder}: nothing is measured yet; understudy evaluate {run.folder} does that")
     else:
         print(run.summary())
         report = Path(run.folder) / "report.html"

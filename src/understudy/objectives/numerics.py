@@ -99,6 +99,7 @@ def log_mixture(first: Tensor, second: Tensor, share: float) -> Tensor:
 def log_tail(log_probs: Tensor, head: Tensor) -> Tensor:
     """Log of the mass outside ``head`` (bool, same shape): log-sum-exp of the rest, never ``1 - sum``; [..., 1]."""
     rest = log_probs.masked_fill(head, -math.inf)
+    # The log-sum-exp of nothing is -inf, which is right, and its gradient NaN.
     nothing = (rest == -math.inf).all(dim=-1, keepdim=True)
     safe = torch.logsumexp(rest.masked_fill(nothing, 0.0), dim=-1, keepdim=True)
     return safe.masked_fill(nothing, -math.inf)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from understudy.pipeline.check import check
-    from understudy.pipeline.distill import demo, distill, distill_models, stage
+    from understudy.pipeline.preflight import check
+    from understudy.pipeline.stages import demo, distill, distill_models, stage
     from understudy.pipeline.run import Run
 
 __all__ = ["Run", "check", "demo", "distill", "distill_models", "stage"]
 
-_WHERE = {"check": "check", "Run": "run"}
+_WHERE = {"check": "preflight", "Run": "run"}
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +20,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f"{__name__}.{_WHERE.get(name, 'distill')}"), name)
+    module = import_module(f"{__name__}.{_WHERE.get(name, 'stages')}")
+    return getattr(module, name)

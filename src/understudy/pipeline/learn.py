@@ -15,7 +15,7 @@ from torch import nn
 from understudy import objectives as match
 from understudy import students
 from understudy.data.feed import Feed
-from understudy.errors import Interrupted
+from understudy.errors import Interrupted, UsageError
 from understudy.files import new_folder, write_json
 from understudy.objectives import Term
 from understudy.pipeline.journal import Facts
@@ -150,7 +150,7 @@ def save_module(module: nn.Module, folder: Path) -> None:
     """Saves a student; of a module that is no family of ours, its weights (its code stays with its author)."""
     try:
         students.save(module, folder)
-    except students.UsageError:
+    except UsageError:
         from safetensors.torch import save_model
 
         with new_folder(folder) as draft:

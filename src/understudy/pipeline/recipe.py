@@ -37,11 +37,16 @@ __all__ = [
 ]
 
 NAMED: Mapping[str, Mapping[str, Any]] = {
-    "demo": {"data": {"path": "digits"}, "teacher": {"path": "cnn", "width": 24}, "student": {"family": "mlp", "width": 48}},
+    "demo": {
+        "data": {"path": "digits"},
+        "teacher": {"path": "cnn", "width": 24},
+        "student": {"family": "mlp", "width": 48},
+    },
     "quick": {"teacher": {"epochs": 1}, "train": {"epochs": 1, "max_steps": 50}, "evaluation": {"latency_rows": 50}},
     "careful": {"seeds": 3, "objective": {"temperature": "auto", "alpha": "auto"}, "train": {"patience": 3}},
 }
-"""Recipes known by name. demo: what ``understudy demo`` runs; quick: the whole line, numbers mean nothing; careful: three seeds, dials chosen."""
+"""Recipes known by name. demo: what ``understudy demo`` runs; quick: the whole line, numbers mean nothing; careful:
+three seeds, dials chosen."""
 
 
 def load_recipe(

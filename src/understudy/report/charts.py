@@ -25,6 +25,7 @@ def verdict_line(facts: Facts) -> Markup:
     reach = 1.18 * (max(abs(difference.low), abs(difference.high), abs(difference.value), 1.6 * margin) or 1.0)
     axis = Axis(-reach, reach)
     low, high = axis.at(difference.low), axis.at(difference.high)
+    sides = ("twin better", "student better") if facts.direction != "lower" else ("student better", "twin better")
     marks: list[Markup] = []
     if margin:
         left, right = axis.at(-margin), axis.at(margin)
@@ -38,8 +39,8 @@ def verdict_line(facts: Facts) -> Markup:
         element("line", x1=across(low), x2=across(high), y1=36, y2=36, class_="span"),
         *[element("line", x1=across(end), x2=across(end), y1=29, y2=43, class_="cap") for end in (low, high)],
         element("circle", cx=across(axis.at(difference.value)), cy=36, r=7, class_="dot"),
-        text("twin better", 0, 8, anchor="start", class_="title"),
-        text("student better", 1, 8, anchor="end", class_="title"),
+        text(sides[0], 0, 8, anchor="start", class_="title"),
+        text(sides[1], 1, 8, anchor="end", class_="title"),
     ]
     ends = f"{facts.delta(difference.low)} to {facts.delta(difference.high)}"
     said = f"Student minus twin {facts.delta(difference.value)}, interval {ends}"
@@ -134,7 +135,7 @@ def reliability(curves: Mapping[str, list[dict[str, Any]]], names: Mapping[str, 
         marks.append(polyline(drawn, class_=f"line thin {role}", height=HEIGHT))
         for (px, py), (c, a, n) in zip(drawn, points, strict=True):
             hint = element("title", f"{names.get(role, role)}: confidence {c:.2f}, accuracy {a:.2f}, {n or 0:.0f} rows")
-            radius = 2.5 + 5 * ((n or 1.0) / most) ** 0.5
+            radius = 1.5 + 6 * ((n or 1.0) / most) ** 0.5
             marks.append(
                 element("circle", hint, cx=across(px), cy=f"{py:.1f}", r=f"{radius:.1f}", class_=f"fill {role}")
             )

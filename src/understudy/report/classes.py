@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from understudy.report.facts import Facts, listed
 from understudy.report.formats import clip, number, share, signed
 
 LOSSES, GAINS = 20, 5
+RATE = 0.05  # of false discoveries
 
 
 @dataclass(frozen=True)
@@ -32,28 +32,18 @@ class Moved:
         return self.export - self.teacher
 
 
-def discoveries(p_values: Sequence[float | None], rate: float = 0.05) -> list[bool]:
-    """Which are significant at a false discovery rate: the step-up rule of Benjamini and Hochberg (1995).
-
-    >>> discoveries([0.001, 0.04, 0.03, None, 0.9])
-    [True, False, False, False, False]
-    """
-    known = sorted(p for p in p_values if p is not None)
-    limit = max((p for i, p in enumerate(known, start=1) if p <= rate * i / len(known)), default=-1.0)
-    return [p is not None and p <= limit for p in p_values]
-
-
 def moved(facts: Facts) -> list[Moved]:
-    """Every class with two scores, the greatest loss first. A ``significant`` key, where there is one, is believed."""
-    raw = listed(facts.run, "comparison", "per_class")
-    raw = [r for r in raw if number(r.get("teacher")) is not None and number(r.get("artefact")) is not None]
-    found = discoveries([number(r.get("p_value")) for r in raw])
+    """Every class with two scores, the greatest loss first.
+
+    ``p_value`` of run.json is already adjusted over the classes (Benjamini-Hochberg), so it is compared with the rate as
+    it stands.
+    """
     result = []
-    for r, own in zip(raw, found, strict=True):
-        stated = r.get("significant")
-        marked = stated if isinstance(stated, bool) else own
-        label = clip(r.get("label", ""), 60)
-        result.append(Moved(label, float(r["teacher"]), float(r["artefact"]), marked, number(r.get("rows"))))
+    for r in listed(facts.run, "comparison", "per_class"):
+        teacher, export, p_value = (number(r.get(key)) for key in ("teacher", "artefact", "p_value"))
+        if teacher is not None and export is not None:
+            marked = p_value is not None and p_value <= RATE
+            result.append(Moved(clip(r.get("label", ""), 60), teacher, export, marked, number(r.get("rows"))))
     return sorted(result, key=lambda m: m.change)
 
 

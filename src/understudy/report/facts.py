@@ -72,6 +72,7 @@ class Model:
     ece_after: float | None
     latency: dict[str, Any]
     throughput: dict[str, Any]
+    engine: str
 
     @property
     def p50(self) -> float | None:
@@ -111,6 +112,11 @@ class Facts:
     difference: Estimate | None
     margin: float | None
     verdict: str
+
+    @property
+    def task(self) -> str:
+        """The task in words."""
+        return str(dig(self.run, "task") or "").replace("-", " ").replace("_", " ")
 
     @property
     def failed(self) -> tuple[Gate, ...]:
@@ -183,8 +189,9 @@ def _model(role: str, name: str, raw: dict[str, Any]) -> Model:
         bits=number(dig(raw, "bits")),
         ece_before=number(dig(raw, "ece_before")),
         ece_after=number(dig(raw, "ece_after")),
-        latency={**(dig(raw, "latency") or {}), **(dig(raw, "latency_ms") or {})},
+        latency=dig(raw, "latency_ms") or {},
         throughput=dig(raw, "throughput_per_s") or {},
+        engine=str(dig(raw, "engine") or dig(raw, "latency", "engine") or ""),
     )
 
 

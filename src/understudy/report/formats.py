@@ -47,9 +47,12 @@ def grouped(value: float, significant: int = 3) -> str:
 def plain(value: float | None) -> str:
     """A number without a unit, or a dash.
 
-    >>> plain(0.5), plain(-0.00042), plain(None)
-    ('0.5', '−0.00042', '–')
+    >>> plain(0.5), plain(-0.00042), plain(1.9073e-6), plain(None)
+    ('0.5', '−0.00042', '1.9e-6', '–')
     """
+    if value is not None and 0 < abs(value) < 1e-4:
+        digits, power = f"{value:.1e}".split("e")
+        return f"{digits}e{int(power)}".replace("-", "−", value < 0)
     return DASH if value is None else grouped(value).replace("-", "−")
 
 
@@ -126,6 +129,8 @@ def seconds(value: float | None) -> str:
     """
     if value is None:
         return DASH
+    if value < 0.01:
+        return f"under{SPACE}0.01{SPACE}s"
     if value < 60:
         return f"{grouped(value, 2)}{SPACE}s"
     whole = round(value)
@@ -140,8 +145,12 @@ def times(value: float | None) -> str:
 
 
 def rate(value: float | None) -> str:
-    """Rows per second."""
-    return DASH if value is None else f"{grouped(value)}{SPACE}/s"
+    """Rows per second, three significant digits: more are never reproduced.
+
+    >>> rate(16630.86).replace(SPACE, " ")
+    '16,600 /s'
+    """
+    return DASH if value is None else f"{grouped(float(f'{value:.3g}'))}{SPACE}/s"
 
 
 def probability(value: float) -> str:
@@ -162,8 +171,10 @@ def clip(text: Any, most: int) -> str:
 def words(key: str) -> str:
     """A key as words.
 
-    >>> words("macro_f1"), words("max_mb"), words("piece")
-    ('macro F1', 'max MB', 'piece')
+    >>> words("macro_f1"), words("max_mb"), words("piece"), words("recall of pin_change")
+    ('macro F1', 'max MB', 'piece', 'recall of pin_change')
     """
+    if " " in str(key):
+        return str(key)  # a phrase already: what looks like a key in it is the name of a label
     known = {"f1": "F1", "ece": "ECE", "mb": "MB", "auroc": "AUROC", "int8": "INT8", "onnx": "ONNX", "cpu": "CPU"}
     return " ".join(known.get(part, part) for part in str(key).split("_"))

@@ -50,6 +50,7 @@ def html(run: dict[str, Any], evidence: dict[str, Any]) -> str:
             verdict=_verdict(facts),
             charts=_cost_charts(facts),
             table=_table(facts),
+            scope=_scope(facts),
             curves=_curves(facts, evidence),
             classes=classes.table(facts),
             calibration=_calibration(facts, evidence),
@@ -112,10 +113,9 @@ def _verdict(facts: Facts) -> dict[str, Any]:
         "code": facts.verdict or "NO VERDICT",
         "sign": sentences.SIGN.get(facts.verdict, "–"),
         "tone": {"BEATS": "good", "HARMS": "bad", "INCONCLUSIVE": "unsure"}.get(facts.verdict, "flat"),
-        "interval": sentences.interval(facts),
+        "interval": sentences.caption(facts),
         "line": charts.verdict_line(facts),
         "kept": sentences.kept(facts),
-        "task": str(facts.run.get("task") or ""),
         "why": dig(facts.run, "verdict", "why"),
         "next": dig(facts.run, "verdict", "next"),
     }
@@ -153,6 +153,14 @@ def _table(facts: Facts) -> dict[str, Any] | None:
         "has_latency": any(m.p50 is not None for m in models),
         "has_rate": any(number(m.throughput.get("value")) is not None for m in models),
     }
+
+
+def _scope(facts: Facts) -> dict[str, Any] | None:
+    inside, outside = (dig(facts.run, "comparison", key, "models") or {} for key in ("in_scope", "out_of_scope"))
+    rows = [(m, Estimate.read(inside.get(r)), Estimate.read(outside.get(r))) for r, m in facts.models.items()]
+    rows = [row for row in rows if row[1] or row[2]]
+    label = dig(facts.run, "comparison", "out_of_scope", "label")
+    return {"label": formats.clip(label, 60), "rows": rows} if rows and label is not None else None
 
 
 def thin(points: Points, most: int = POINTS) -> list[tuple[float, float]]:
@@ -226,12 +234,17 @@ def _trained_temperature(facts: Facts) -> float | None:
     return None
 
 
+def _exact(key: str, value: Any) -> tuple[str, Any]:
+    name = formats.words(key)
+    return (name.removesuffix(" bytes"), formats.size(number(value))) if name.endswith(" bytes") else (name, value)
+
+
 def _made(facts: Facts, evidence: dict[str, Any]) -> dict[str, Any]:
     recipe = json.dumps(dig(facts.run, "recipe") or {}, indent=2, ensure_ascii=False, default=str)
     environment_ = dig(facts.run, "environment") or {}
     return {
         "recipe": formats.clip(recipe, RECIPE) if dig(facts.run, "recipe") else "",
-        "environment": [(formats.words(k), v) for k, v in environment_.items() if v not in (None, "", [], {})],
+        "environment": [_exact(k, v) for k, v in environment_.items() if v not in (None, "", [], {})],
         "how": [(formats.words(k), v) for k, v in (dig(evidence, "how") or {}).items() if v],
         "notes": [str(note) for note in dig(facts.run, "notes") or [] if note],
         "stages": listed(facts.run, "stages"),

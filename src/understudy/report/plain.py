@@ -25,9 +25,9 @@ def summary(run: dict[str, Any]) -> str:
     facts = read(run)
     indent = " " * (len(facts.verdict or "NO VERDICT") + 2)
     lines = [f"{facts.verdict or 'NO VERDICT'}  {sentences.headline(facts)}"]
-    if facts.difference is not None:
-        lines.append(indent + sentences.interval(facts))
     why = dig(run, "verdict", "why")
+    if facts.difference is not None and "interval" not in str(why):
+        lines.append(indent + sentences.interval(facts))
     if why:
         lines += textwrap.wrap(str(why), WIDTH, initial_indent=indent, subsequent_indent=indent)
     kept = [f"{value} {said}" for value, said, _ in sentences.kept(facts)]
@@ -91,7 +91,7 @@ def safe(text: Any) -> str:
 
 
 def _opening(facts: Facts) -> str:
-    task = formats.words(str(facts.run.get("task") or "model"))
+    task = facts.task or "a task"
     if facts.failed:
         title = f"# A candidate for {safe(task)} that failed its gates"
         first = f"**Do not ship this.** {safe(sentences.gates(facts))}"
@@ -107,7 +107,7 @@ def _opening(facts: Facts) -> str:
 
 
 def _use(facts: Facts) -> str:
-    image = "image" in str(facts.run.get("task") or "")
+    image = "image" in facts.task
     rows = '[{"image": "example.png"}]' if image else '["where is my card?"]'
     line = '{"image": "example.png"}' if image else '{"text": "where is my card?"}'
     needs = "numpy, onnxruntime and pillow" if image else "numpy, onnxruntime and tokenizers"

@@ -42,6 +42,18 @@ def interval(facts: Facts) -> str:
     return text
 
 
+def caption(facts: Facts) -> str:
+    """What stands below the verdict's line: the numbers, unless ``why`` says them already, and what is shaded."""
+    if facts.difference is None:
+        return ""
+    if "interval" not in str(dig(facts.run, "verdict", "why")):
+        return interval(facts) + (" (shaded)" if facts.margin else "")
+    text = f"student − twin, in {'points' if facts.is_share else formats.words(facts.metric)}"
+    return text + (
+        f"; shaded: the margin of ±{facts.delta(facts.margin, unit=False).lstrip('+')}" if facts.margin else ""
+    )
+
+
 def gates(facts: Facts) -> str:
     """How many gates were passed, and what that allows."""
     if not facts.gates:
@@ -68,8 +80,13 @@ def kept(facts: Facts) -> list[tuple[str, str, str]]:
     if retention is not None:
         values = [m.metrics.get(metric) if m else None for m in (teacher, export)]
         before, after = (facts.value(e.value if e else None) for e in values)
+        around = Estimate.read(dig(facts.run, "comparison", "intervals", "retention"))
         said = f"of the teacher’s {formats.words(metric)} kept"
-        rows.append((formats.share(retention, facts.digits), said, change(before, after)))
+        moved = change(before, after)
+        if around is not None and around.low is not None and around.high is not None:
+            low, high = (formats.share(end, facts.digits) for end in (around.low, around.high))
+            moved += f"{', ' if moved else ''}interval {low[:-2]} to {high}"
+        rows.append((formats.share(retention, facts.digits), said, moved))
     if compression is not None:
         sizes = change(*(formats.size(m.bytes if m else None) for m in (teacher, export)))
         said = "smaller on disk" if compression >= 1 else "compression: larger than the teacher"

@@ -11,6 +11,7 @@ from torch import nn
 from understudy.errors import UsageError, choices
 from understudy.features import capture, find
 from understudy.records import Batch, Targets
+from understudy.students import Student
 from understudy.teachers.label import asked, call, logits_of
 
 _MODULE = "module:"
@@ -35,7 +36,7 @@ class Live:
     """
 
     def __init__(self, model: nn.Module, *, name: str = "teacher", order: Sequence[int] | None = None) -> None:
-        self.model = model
+        self.model = model.module if isinstance(model, Student) else model
         self.name = name
         self.order = None if order is None else torch.tensor(list(order))
         self._hidden: tuple[int, ...] = ()
