@@ -1,3 +1,52 @@
-"""Understudy distils a large model into a small one and proves what was kept."""
+"""Understudy distils a large model into a small one and proves what was kept.
 
+>>> import understudy as us
+>>> run = us.distill(teacher="./my-bert", data="./tickets", student="static", out="runs/tickets")  # doctest: +SKIP
+>>> run.artefact.predict(["where is my card?"])  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from understudy.pipeline import Run
+
+__all__ = ["__version__", "distill"]
 __version__ = "0.1.0"
+
+
+def distill(
+    teacher: str | Path,
+    data: str | Path,
+    student: str,
+    out: str | Path,
+    *,
+    recipe: str | Path | None = None,
+    fresh: bool = False,
+    **settings: Any,
+) -> Run:
+    """The main job: train a student to play the teacher's part, export it, prove what was kept.
+
+    Args:
+        teacher: folder or name of a transformers model, or ``cnn`` or ``mlp`` for images.
+        data: folder with ``train|validation|test|unlabelled.{parquet,csv,jsonl}``, one file, or a data set name.
+        student: ``static`` or ``cut`` for text, ``cnn`` or ``mlp`` for images.
+        out: the run's folder; the same call again resumes or reuses it.
+        recipe: a YAML file or the name of a recipe; what is said here goes before it.
+        fresh: starts the run over.
+        settings: any dial of the recipe, its dots written as two underscores (``train__epochs=3``, ``seed=1``).
+
+    Returns:
+        The run: ``run.summary()``, ``run.facts``, ``run.artefact.predict(rows)``.
+
+    Raises:
+        understudy.errors.UnderstudyError: in one line what is wrong and what to do; see the tree in ``errors``.
+    """
+    from understudy.pipeline import distill as run_distill
+    from understudy.pipeline.recipe import load_recipe
+
+    options = {"teacher.path": str(teacher), "data.path": str(data), "student.family": student}
+    options |= {name.replace("__", "."): value for name, value in settings.items()}
+    return run_distill(load_recipe(recipe, options=options), Path(out), fresh=fresh)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +30,20 @@ FLAGS: list[str] = [
     "--remote-debugging-pipe",
 ]
 
+# the launcher: its arguments are two descriptors, then the command that finds them as 3 and 4
+SHIM = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+def _high(descriptor: int) -> int:
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 20)
+    os.close(descriptor)
+    return moved
+
 
 class Browser:
     """One page. ``ask`` sends a command and waits for its answer."""
@@ -35,19 +51,12 @@ class Browser:
     def __init__(self) -> None:
         assert PATH is not None
         self.profile = tempfile.mkdtemp(prefix="understudy-chromium-")
-        read_commands, self._write = os.pipe()
-        self._read, write_answers = os.pipe()
+        # well above 3 and 4, where Chromium wants its two ends, so that one redirection cannot overwrite the other
+        read_commands, self._write, self._read, write_answers = (_high(end) for end in (*os.pipe(), *os.pipe()))
 
+        ends = [str(read_commands), str(write_answers)]
         self._process = subprocess.Popen(
-            [
-                "/bin/sh",
-                "-c",
-                f'exec "$0" "$@" 3<&{read_commands} 4>&{write_answers}',
-                PATH,
-                *FLAGS,
-                f"--user-data-dir={self.profile}",
-                "about:blank",
-            ],
+            [sys.executable, "-c", SHIM, *ends, PATH, *FLAGS, f"--user-data-dir={self.profile}", "about:blank"],
             pass_fds=(read_commands, write_answers),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

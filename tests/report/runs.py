@@ -329,7 +329,7 @@ def digits_run() -> tuple[dict[str, Any], dict[str, Any]]:
             "accuracy": "Share of the 360 test rows with the right label; Wilson interval.",
             "difference": "Student minus twin on the same rows; 10,000 paired bootstrap samples.",
             "latency_ms": "From file bytes to label, batch 1, one thread, 2,000 calls after 200 to warm up.",
-            "throughput_per_s": "Best of batch 1, 8, 32, 128 on one thread; the teacher in its faster engine, onnxruntime.",
+            "throughput_per_s": "Best of batch 1, 8, 32, 128 on one thread; the teacher in onnxruntime.",
             "bytes": "Every file that the model needs at run time, vocabularies included.",
         },
     }

@@ -129,7 +129,8 @@ def test_nothing_is_wider_than_the_screen(
 OVERLAPS = """[...document.querySelectorAll('svg')].flatMap(svg => {
   const names = [...svg.querySelectorAll('text.name')].map(t => [t.textContent, t.getBoundingClientRect()]);
   return names.flatMap(([a, p], i) => names.slice(i + 1).filter(([b, q]) =>
-    p.left + 2 < q.right && q.left + 2 < p.right && p.top + 4 < q.bottom && q.top + 4 < p.bottom).map(([b]) => a + ' on ' + b));
+    p.left + 2 < q.right && q.left + 2 < p.right && p.top + 4 < q.bottom && q.top + 4 < p.bottom
+  ).map(([b]) => a + ' on ' + b));
 }).join(', ')"""
 
 

@@ -24,7 +24,7 @@ def test_softened_is_softmax(temperature: float) -> None:
     shown, rest = softened(logits.tolist(), temperature)
     np.testing.assert_allclose(shown, softmax(logits / temperature), rtol=1e-12)
     assert rest == 0
-    assert softened([900.0, -900.0, None], temperature)[0] == [1, 0, 0]
+    assert softened([9000.0, -9000.0, None], temperature)[0] == [1, 0, 0]
 
 
 def test_the_rest_is_exact_at_1_and_a_bound_elsewhere() -> None:

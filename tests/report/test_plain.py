@@ -44,8 +44,14 @@ def test_the_card_says_what_how_and_how_good(intents: Pair) -> None:
     card = report.card(run)
     headings = re.findall(r"^#+ .*", card, re.M)
     assert headings == [
-        "# A distilled model for text classification", "## Use", "## Measured", "## Limits", "## Gates", "## Labels (151)", "## How it was measured",
-    ]  # fmt: skip
+        "# A distilled model for text classification",
+        "## Use",
+        "## Measured",
+        "## Limits",
+        "## Gates",
+        "## Labels (151)",
+        "## How it was measured",
+    ]
     code = re.findall(r"```python\n(.*?)```", card, re.S)
     assert len(code) == 1
     assert len(ast.parse(code[0]).body) == 3 == len(code[0].strip().splitlines())

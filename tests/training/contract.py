@@ -87,7 +87,9 @@ def tiled(outputs: Outputs, targets: Targets, batch: Batch, tile: int = 7) -> Te
     def piece(x: Tensor, y: Tensor) -> Tensor:
         return forward_kl(x @ outputs["head"].T, y @ targets["head"].T)
 
-    parts = [checkpoint(piece, x, y, use_reentrant=False) for x, y in zip(own.split(tile), theirs.split(tile), strict=True)]
+    parts = [
+        checkpoint(piece, x, y, use_reentrant=False) for x, y in zip(own.split(tile), theirs.split(tile), strict=True)
+    ]
     return torch.cat(parts).view(outputs["states"].shape[:2])
 
 
@@ -145,7 +147,9 @@ def examples(rows: int = ROWS) -> Examples:
     return Examples.of({"text": texts}, labels)
 
 
-def weights(accumulation: int, *, batch_size: int = 32, folder: Path | None = None, epochs: int = 4, **more: Any) -> dict[str, Tensor]:
+def weights(
+    accumulation: int, *, batch_size: int = 32, folder: Path | None = None, epochs: int = 4, **more: Any
+) -> dict[str, Tensor]:
     """Every weight, and the memory, after a few steps."""
     torch.manual_seed(0)
     cohort = {"student": Net("student"), "peer.1": Net("peer.1")}

@@ -1,4 +1,4 @@
-"""Which rows make up which optimiser step: pure functions of (seed, epoch), so that a resumed run sees what it would have seen."""
+"""Which rows make up which optimiser step: pure functions of (seed, epoch), so that a resumed run sees the same."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-import understudy
+from understudy import __version__
 from understudy.encoding import Encoder
 from understudy.errors import UsageError
 from understudy.files import file_hash, new_folder, write_bytes, write_json, write_tensors, write_text
@@ -64,7 +64,7 @@ def write_artefact(
         manifest = {
             **(extra or {}),
             "schema": SCHEMA,
-            "understudy": understudy.__version__,
+            "understudy": __version__,
             "task": task,
             "labels": list(labels),
             "fields": list(encoder.fields),

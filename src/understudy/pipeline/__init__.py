@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from understudy.pipeline.preflight import check
-    from understudy.pipeline.stages import demo, distill, distill_models, stage
     from understudy.pipeline.run import Run
+    from understudy.pipeline.stages import demo, distill, distill_models, stage
 
 __all__ = ["Run", "check", "demo", "distill", "distill_models", "stage"]
 

@@ -60,12 +60,11 @@ def _static(material: Material, teacher: Loaded) -> Apprentice:
         vectors = students.static_vectors(teacher.model, teacher.tokenizer, encoder.words, dimensions=recipe.dimensions)
         vectors = (vectors / (float(np.linalg.norm(vectors, axis=1).mean()) or 1.0)).astype(np.float32)
     counts = _counts(texts, encoder)
-    note = (
-        f"{len(encoder.words):,} words, {buckets:,} hashed entries for "
-        f"{'pairs and ' if recipe.pairs else ''}{f'{recipe.characters}-grams of characters and ' if recipe.characters else ''}"
-        "unknown words"
+    hashed = ["pairs"] * recipe.pairs + [f"{recipe.characters}-grams of characters"] * bool(recipe.characters)
+    note = f"{len(encoder.words):,} words, {buckets:,} hashed entries for {', '.join([*hashed, 'unknown words'])}"
+    start = (
+        "their vectors start from the teacher's own outputs" if vectors is not None else "all vectors start at random"
     )
-    start = "their vectors start from the teacher's own outputs" if vectors is not None else "all vectors start at random"
     classes = len(material.splits.label_names)
     build = partial(_new_static, encoder.size, recipe, classes, vectors, counts)
     return Apprentice(encoder, build, "static", (f"{note}; {start}",))
@@ -73,7 +72,12 @@ def _static(material: Material, teacher: Loaded) -> Apprentice:
 
 def _new_static(rows: int, recipe: Any, classes: int, vectors: Any, counts: Any) -> nn.Module:
     student = students.Static(
-        rows, recipe.dimensions, classes, hidden=recipe.hidden, dropout=recipe.dropout, word_dropout=recipe.feature_dropout
+        rows,
+        recipe.dimensions,
+        classes,
+        hidden=recipe.hidden,
+        dropout=recipe.dropout,
+        word_dropout=recipe.feature_dropout,
     )
     if vectors is not None:
         student.initialise(vectors, counts=counts)

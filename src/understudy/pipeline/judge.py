@@ -56,7 +56,9 @@ class Cast:
     exported: Facts = field(default_factory=dict)
 
 
-def judge(material: Material, cast: Cast, *, learnt: dict[str, Facts], labelled: Facts, taught: Facts) -> tuple[Facts, dict[str, Scored]]:
+def judge(
+    material: Material, cast: Cast, *, learnt: dict[str, Facts], labelled: Facts, taught: Facts
+) -> tuple[Facts, dict[str, Scored]]:
     """The measured part of run.json, and the scores that the evidence is drawn from."""
     recipe, splits, names = material.recipe, material.splits, material.splits.label_names
     metric = str(recipe.evaluation.metric)
@@ -88,7 +90,11 @@ def judge(material: Material, cast: Cast, *, learnt: dict[str, Facts], labelled:
         teacher_cost_per_million=recipe.evaluation.teacher_cost_per_million,
         teacher_per_second=speed["teacher"],
         artefact_per_second=speed["artefact"],
-        **({"machine_price_per_hour": recipe.evaluation.machine_cost_per_hour} if recipe.evaluation.machine_cost_per_hour else {}),
+        **(
+            {"machine_price_per_hour": recipe.evaluation.machine_cost_per_hour}
+            if recipe.evaluation.machine_cost_per_hour
+            else {}
+        ),
     )
     cost["teach_seconds"] = taught.get("seconds", 0.0) if taught.get("trained") else 0.0
     verdict = evaluation.verdict(
@@ -103,7 +109,12 @@ def judge(material: Material, cast: Cast, *, learnt: dict[str, Facts], labelled:
     facts = {
         "models": models,
         "baselines": [
-            {"name": one.name, "metrics": _measured(material, s)["metrics"], "seconds": one.seconds, "notes": list(one.notes)}
+            {
+                "name": one.name,
+                "metrics": _measured(material, s)["metrics"],
+                "seconds": one.seconds,
+                "notes": list(one.notes),
+            }
             for one, s in zip(fitted, plain, strict=True)
         ],
         "comparison": comparison,
@@ -120,7 +131,12 @@ def _score_all(material: Material, cast: Cast) -> dict[str, Scored]:
 
     def add(name: str, before: Array, after: Array, target: float | None = None) -> None:
         found[name] = calibrated(
-            name, after, test.labels, validation_logits=before, validation_labels=validation.labels, target_accuracy=target
+            name,
+            after,
+            test.labels,
+            validation_logits=before,
+            validation_labels=validation.labels,
+            target_accuracy=target,
         )
 
     teacher = cast.teacher
@@ -133,8 +149,8 @@ def _score_all(material: Material, cast: Cast) -> dict[str, Scored]:
     target = float((before.argmax(1) == validation.labels).mean())
     for role, models in (("student", cast.students), ("twin", cast.twins)):
         for seed, model in models.items():
-            logits = [score_rows(model, cast.kind.encoder, rows.inputs, batch_size=256) for rows in (validation, test)]
-            add(f"{role}.{seed}", *logits)
+            first, then = (score_rows(model, cast.kind.encoder, r.inputs, batch_size=256) for r in (validation, test))
+            add(f"{role}.{seed}", first, then)
     predictor = runtime.load(cast.artefact)
     add("artefact", predictor.logits(raw_rows(validation)), predictor.logits(raw_rows(test)), target)
     found["student"], found["twin"] = found[f"student.{cast.chosen[0]}"], found[f"twin.{cast.chosen[1]}"]
@@ -214,7 +230,9 @@ def _teacher_speed(material: Material, cast: Cast, in_pytorch: Facts, test: Sequ
         try:
             to_graph(teacher.model, teacher.encoder, material.splits.validation, graph)
         except Exception as error:  # whatever an exporter says of a foreign module; PyTorch remains
-            material.journal.log("note", text=f"the teacher has no ONNX form ({type(error).__name__}); timed in PyTorch only")
+            material.journal.log(
+                "note", text=f"the teacher has no ONNX form ({type(error).__name__}); timed in PyTorch only"
+            )
             return best_of(in_pytorch, None, test, **more)
         return best_of(in_pytorch, lambda to: write_plain(to, teacher, names, graph, material.task.name), test, **more)
 

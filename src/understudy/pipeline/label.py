@@ -35,8 +35,8 @@ def label(material: Material, teacher: Loaded) -> Facts:
     """Scores what the store does not know yet, then scores a few stored rows again.
 
     Returns:
-        ``rows``, ``teacher_calls``, ``seconds``, ``folder`` (relative to the store), ``stats``, ``verified``, ``notes``,
-        ``agreement`` (share of labelled training rows on which teacher and label agree) and ``validation`` (metric).
+        ``rows``, ``teacher_calls``, ``seconds``, ``folder`` (relative to the store), ``stats``, ``verified``,
+        ``notes`` and ``agreement`` (share of labelled training rows on which teacher and label agree).
     """
     store, progress = open_store(material, teacher), material.journal.progress
     rows = _rows(material)

@@ -69,7 +69,9 @@ class Classroom:
         self.twin_feed = self.feed
         if material.splits.unlabelled is not None:
             self.twin_feed = Feed(material.splits.train, {"student": kind.encoder}, class_weights=weights)
-        self.source = Stored(open_store(material, teacher)) if stored else Live(teacher.model, order=teacher.label_order)
+        self.source = (
+            Stored(open_store(material, teacher)) if stored else Live(teacher.model, order=teacher.label_order)
+        )
         self.validate = material.validator(kind.encoder)
 
     def precision(self) -> tuple[str, str]:
@@ -86,7 +88,8 @@ class Classroom:
         """
         torch.manual_seed(seed)
         student = students.Student(self.kind.build())
-        settings, feed, terms, source = settings_of(recipe, seed=seed), self.feed, objective(recipe), self.source
+        settings, feed, terms = settings_of(recipe, seed=seed), self.feed, objective(recipe)
+        source: Stored | Live | None = self.source
         if role == "twin":
             steps = settings.epochs * -(-len(self.feed) // settings.batch_size)
             feed, terms, source = self.twin_feed, [match.hard_labels()], None

@@ -16,7 +16,14 @@ from understudy.statistics import coverage_curve, reliability
 EXAMPLES, DISAGREEMENTS, SHOWN = 24, 12, 8
 
 
-def evidence(material: Material, scored: Mapping[str, Scored], *, learnt: Mapping[str, Facts], taught: Facts, chosen: tuple[int, int]) -> Facts:
+def evidence(
+    material: Material,
+    scored: Mapping[str, Scored],
+    *,
+    learnt: Mapping[str, Facts],
+    taught: Facts,
+    chosen: tuple[int, int],
+) -> Facts:
     """The content of evidence.json."""
     teacher, artefact = scored["teacher"], scored["artefact"]
     curves = {"student": learnt[f"student.{chosen[0]}"]["history"], "twin": learnt[f"twin.{chosen[1]}"]["history"]}
@@ -44,7 +51,7 @@ def evidence(material: Material, scored: Mapping[str, Scored], *, learnt: Mappin
 
 
 def _telling(teacher: Scored) -> list[int]:
-    """Rows that show what a hard label cannot: the teacher is right, and its second thought weighs most; a few per class."""
+    """Rows that show what a hard label cannot: the teacher is right, its second thought weighs most; few per class."""
     order = np.sort(teacher.probabilities, axis=1)
     second = np.where(teacher.correct, order[:, -2], -1.0)
     each = max(1, -(-EXAMPLES // teacher.logits.shape[1]))
@@ -105,7 +112,9 @@ def _how(material: Material) -> dict[str, str]:
     metric, threads = recipe.evaluation.metric, recipe.evaluation.threads
     speed = f"on {threads} thread{'s' if threads != 1 else ''}, from the raw input to the label"
     return {
-        str(metric): f"on {len(splits.test):,} test rows, opened once; 95 % intervals (Wilson for rates, else bootstrap)",
+        str(
+            metric
+        ): f"on {len(splits.test):,} test rows, opened once; 95 % intervals (Wilson for rates, else bootstrap)",
         "retention": f"{metric} of the artefact (torch-free runtime, INT8) divided by the teacher's",
         "gap closed": "(student - twin) / (teacher - twin); not defined where the teacher is no better than the twin",
         "verdict": "student minus twin, paired bootstrap over test rows (and seeds), against the margin",
@@ -116,5 +125,3 @@ def _how(material: Material) -> dict[str, str]:
         "compression": "teacher's bytes on disk / artefact's, vocabularies included",
         "twin": "the same student, rows, steps and start, trained without the teacher",
     }
-
-

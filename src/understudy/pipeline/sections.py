@@ -59,6 +59,9 @@ class Teacher(Section):
     targets: Literal["stored", "live"] = Field(
         "stored", description="stored: the teacher answers each row once, ever; live: it runs in every step."
     )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="When the teacher is trained; auto: bf16 where a short probe finds it faster."
+    )
     jitter: int = Field(0, ge=0, le=8, description="Random shift, in pixels, of images while a teacher is trained.")
 
 

@@ -1,4 +1,4 @@
-"""Export before evaluation: INT8, one temperature, gates on validation. What fails a gate is kept, and is no artefact."""
+"""Export before evaluation: INT8, one temperature, gates on validation. What fails a gate is kept, no artefact."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from understudy.evaluation import gate, latency
 from understudy.files import write_tensors
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Apprentice, Material
+from understudy.pipeline.timing import declared_threads
 from understudy.statistics import METRICS, fit_temperature, softmax, threshold_for
 from understudy.statistics.metrics import recall_per_class
 from understudy.teachers import Loaded, score_rows
-from understudy.pipeline.timing import declared_threads
 
 PARITY = 0.01  # largest difference, in logits, between the module and its fp32 export
 PARITY_ROWS = 1024
@@ -96,7 +96,7 @@ def ship(material: Material, kind: Apprentice, student: nn.Module, *, target: fl
 def refusal(facts: Facts) -> GateError:
     """The error of a run whose exported model failed: which gate, by how much, where to look."""
     failed = [one for one in facts["gates"] if not one["passed"]]
-    shown = ", ".join(f'{one["name"]}: {_number(one["value"])} (limit {_number(one["limit"])})' for one in failed)
+    shown = ", ".join(f"{one['name']}: {_number(one['value'])} (limit {_number(one['limit'])})" for one in failed)
     return GateError(
         f"{len(failed)} of {len(facts['gates'])} gates failed: {shown}; nothing ships, the model is in rejected/ for "
         "inspection and the report says more"
@@ -158,7 +158,14 @@ def _gates(
         with declared_threads(threads):
             predictor = runtime.load(draft, threads=threads)
             some = raw_rows(rows)[: material.recipe.evaluation.latency_rows]
-            gates.append(gate("p95 (ms)", limits.max_ms, latency(predictor.predict_one, some, threads=threads)["p95"], at_most=True))
+            gates.append(
+                gate(
+                    "p95 (ms)",
+                    limits.max_ms,
+                    latency(predictor.predict_one, some, threads=threads)["p95"],
+                    at_most=True,
+                )
+            )
     names = material.splits.label_names
     recall = recall_per_class(rows.labels, logits.argmax(1), classes=len(names))
     for label, floor in limits.floors.items():
@@ -173,7 +180,9 @@ def _alone(draft: Path, rows: Examples, logits: Array) -> float:
     names = runtime.read_manifest(draft)["labels"]
     wanted = [names[i] for i in logits[:ALONE].argmax(1)]
     with tempfile.TemporaryDirectory(prefix="understudy-") as place:
-        lines = "".join(json.dumps(_on_disk(row, i, Path(place))) + "\n" for i, row in enumerate(raw_rows(rows)[:ALONE]))
+        lines = "".join(
+            json.dumps(_on_disk(row, i, Path(place))) + "\n" for i, row in enumerate(raw_rows(rows)[:ALONE])
+        )
         command = [sys.executable, "-c", _ALONE, str(draft)]
         done = subprocess.run(command, input=lines, capture_output=True, text=True, encoding="utf-8", timeout=120)
     if done.returncode:
@@ -211,4 +220,3 @@ def _size(folder: Path) -> int:
 
 def _number(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.4g}"
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -129,7 +130,7 @@ class _opened:
 
     def __enter__(self) -> Journal:
         foreign = self.out.is_dir() and any(self.out.iterdir()) and not (self.out / "stages").is_dir()
-        if foreign and set(path.name for path in self.out.iterdir()) - {".lock", "log.jsonl"}:
+        if foreign and {path.name for path in self.out.iterdir()} - {".lock", "log.jsonl"}:
             raise StoreError(f"{self.out} holds files that are no run: choose an empty folder for --out")
         self.lock.__enter__()
         try:
@@ -164,7 +165,13 @@ class _opened:
 
 
 def _perform(
-    asked: Recipe, splits: Splits, task_name: str, journal: Journal, *, teacher: Loaded | None = None, kind: Apprentice | None = None
+    asked: Recipe,
+    splits: Splits,
+    task_name: str,
+    journal: Journal,
+    *,
+    teacher: Loaded | None = None,
+    kind: Apprentice | None = None,
 ) -> Run:
     task, folder, progress = task_named(task_name), journal.folder, journal.progress
     recipe = resolved(asked, task.name, metric=task.primary) if kind is None else _own(asked, task.name, task.primary)
@@ -184,7 +191,9 @@ def _perform(
     source = [loaded.fingerprint, loaded.encoder.fingerprint, *rows]
     labelled: Facts = {}
     if recipe.teacher.targets == "stored":
-        labelled = journal.stage("label", [*source, str(store)], lambda: label(material, loaded), outputs=[store / "targets"])
+        labelled = journal.stage(
+            "label", [*source, str(store)], lambda: label(material, loaded), outputs=[store / "targets"]
+        )
 
     kind = kind or apprentice(material, loaded)
     for note in kind.notes:
@@ -205,10 +214,11 @@ def _perform(
             folders[f"{role}.{seed}"] = where
             learnt[f"{role}.{seed}"] = journal.stage(
                 f"train-{role}-{seed}", [*source, *_dials(recipe), role, str(seed)],
-                lambda role=role, seed=seed, where=where: learn(room.open(), recipe, role=role, seed=seed, folder=where),
+                partial(_learn, room, recipe, role, seed, where),
                 outputs=[where],
             )  # fmt: skip
-    chosen = tuple(best_seed({s: learnt[f"{role}.{s}"] for s in _seeds(recipe)}) for role in ("student", "twin"))
+    best = {role: best_seed({s: learnt[f"{role}.{s}"] for s in _seeds(recipe)}) for role in ("student", "twin")}
+    chosen = (best["student"], best["twin"])
     _keep_chosen(folder, folders, chosen)
 
     models = {name: load_module(where, kind) for name, where in folders.items()}
@@ -221,9 +231,9 @@ def _perform(
         outputs=[folder / "scores"],
     )  # fmt: skip
 
-    where = _teacher_folder(recipe, taught, store, given=teacher)
+    source_folder = _teacher_folder(recipe, taught, store, given=teacher)
     cast = Cast(
-        loaded, where, kind, ours, {seed: models[f"twin.{seed}"] for seed in _seeds(recipe)}, chosen,
+        loaded, source_folder, kind, ours, {seed: models[f"twin.{seed}"] for seed in _seeds(recipe)}, chosen,
         (folder / "student", folder / "twin"), folder / exported["folder"], exported,
     )  # fmt: skip
     notes = [*splits.notes, *loaded.notes, *kind.notes, *tuned["notes"]]
@@ -239,9 +249,14 @@ def _perform(
         "recipe": _without_paths(recipe.model_dump(mode="json")),
         "data": data,
         **measured,
-        "labels": {"names": list(splits.label_names), "sentence": loaded.alignment.sentence if loaded.alignment else ""},
+        "labels": {
+            "names": list(splits.label_names),
+            "sentence": loaded.alignment.sentence if loaded.alignment else "",
+        },
         "objective": [_described(term) for term in objective(recipe)],
-        "export": {key: exported[key] for key in ("ladder", "parity", "passed", "folder", "temperature", "abstain_below")},
+        "export": {
+            key: exported[key] for key in ("ladder", "parity", "passed", "folder", "temperature", "abstain_below")
+        },
         "notes": notes,
         "environment": environment(material),
         "stages": [*journal.stages, {"name": "report", "status": "done", "seconds": 0.0, "fingerprint": ""}],
@@ -266,6 +281,10 @@ class _Lazily:
             self.room = Classroom(self.material, self.teacher, self.kind)
         self.room.material = self.material
         return self.room
+
+
+def _learn(room: _Lazily, recipe: Recipe, role: str, seed: int, folder: Path) -> Facts:
+    return learn(room.open(), recipe, role=role, seed=seed, folder=folder)
 
 
 def _tuned(room: _Lazily) -> Facts:
@@ -360,4 +379,3 @@ def _described(term: Term) -> Facts:
         "name": term.name, "per": term.per, "of": term.of, "against": term.against, "weight": weight,
         "formula": term.formula,
     }  # fmt: skip
-

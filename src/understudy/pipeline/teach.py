@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,17 +14,18 @@ from torch import nn
 from understudy import students
 from understudy.data.feed import Feed
 from understudy.data.views import shift
-from understudy.encoding import Encoder, PixelEncoder, load_encoder
+from understudy.encoding import PixelEncoder, load_encoder
 from understudy.errors import Interrupted, TeacherError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
 from understudy.objectives import hard_labels
 from understudy.pipeline.defaults import TEACHERS
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
+from understudy.pipeline.recipe import Recipe
 from understudy.pipeline.watching import watch
 from understudy.tasks.image_classification import pixel_encoder, pixel_statistics
 from understudy.tasks.text_classification import subword_encoder
-from understudy.teachers import Loaded, open_teacher
+from understudy.teachers import Loaded, describe, open_teacher
 from understudy.teachers.own import save_teacher
 from understudy.training import Settings, probe, train
 
@@ -43,35 +43,54 @@ def teach(material: Material, given: Loaded | None = None) -> tuple[Loaded, Fact
         return given, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(given.notes)}
     recipe = material.recipe.teacher
     if recipe.path in FAMILIES:
-        images = material.splits.train.inputs["image"]
-        encoder = pixel_encoder(images)
-        notes = [f"the teacher is a {recipe.path} of width {recipe.width}, trained in the run"]
-        identity = [str(recipe.path), encoder.fingerprint, str(recipe.width), str(recipe.dropout)]
-        classes = len(material.splits.label_names)
-        width, dropout = recipe.width or 32, recipe.dropout or 0.0
-        build = partial(family, str(recipe.path), encoder, images, classes, width=width, dropout=dropout)
-        return _trained(material, identity, build, encoder, tokenizer=None, notes=notes)
+        loaded = untrained(material)
+        identity = [str(recipe.path), loaded.encoder.fingerprint, str(recipe.width), str(recipe.dropout)]
+        return _trained(material, loaded, identity)
+    loaded = open_given(material)
+    if loaded.fresh_head:
+        return _trained(material, loaded, [loaded.fingerprint, loaded.encoder.fingerprint])
+    return loaded, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(loaded.notes)}
+
+
+def untrained(material: Material) -> Loaded:
+    """A built-in image family with random weights, for the images and labels of the data."""
+    recipe, images = material.recipe.teacher, material.splits.train.inputs["image"]
+    encoder = pixel_encoder(images)
+    torch.manual_seed(material.recipe.seed)
+    model = family(
+        str(recipe.path), encoder, images, len(material.splits.label_names),
+        width=recipe.width or 32, dropout=recipe.dropout or 0.0,
+    )  # fmt: skip
+    notes = (f"the teacher is a {recipe.path} of width {recipe.width}, trained in the run",)
+    return Loaded(model, encoder, None, True, describe(model), "untrained", notes)
+
+
+def open_given(material: Material) -> Loaded:
+    """The teacher that the recipe names; its head is fresh where it has to be trained first.
+
+    Raises:
+        TeacherError: none named, none there, or one that has to be trained and must not be.
+    """
+    recipe, names = material.recipe.teacher, material.splits.label_names
     if recipe.path is None:
-        raise TeacherError("a run needs a teacher: --teacher FOLDER (a saved transformers model), or cnn or mlp for images")
+        raise TeacherError(
+            "a run needs a teacher: --teacher FOLDER (a saved transformers model), or cnn or mlp for images"
+        )
     head = {"auto": "auto", "always": "new", "never": "keep"}[recipe.fine_tune]
     limit = material.recipe.data.limit
-    names = material.splits.label_names
-    loaded = open_teacher(recipe.path, task=material.task.name, label_names=names, head=head, limit=limit, seed=material.recipe.seed)
-    loaded = _shortened(loaded, material)
-    if not loaded.fresh_head:
-        facts = {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(loaded.notes)}
-        return loaded, facts
-    if recipe.fine_tune == "never":
+    loaded = open_teacher(
+        recipe.path, task=material.task.name, label_names=names, head=head, limit=limit, seed=material.recipe.seed
+    )
+    if loaded.fresh_head and recipe.fine_tune == "never":
         raise TeacherError(
             f"teacher {recipe.path} has no trained head for these labels, and teacher.fine_tune is never: "
             "a head that was just initialised is never used as a teacher; use --set teacher.fine_tune=auto"
         )
-    identity = [loaded.fingerprint, loaded.encoder.fingerprint]
-    return _trained(material, identity, lambda: loaded.model, loaded.encoder, tokenizer=loaded.tokenizer, notes=list(loaded.notes))
+    return _shortened(loaded, material)
 
 
 def _shortened(loaded: Loaded, material: Material) -> Loaded:
-    """The same teacher with its length limit drawn from the data: padding to 256 what is never longer than 40 is waste."""
+    """The same teacher with its length limit drawn from the data: what never is longer than 40 needs no 256."""
     if loaded.tokenizer is None or material.recipe.data.limit is not None:
         return loaded
     theirs: Any = loaded.encoder
@@ -81,7 +100,9 @@ def _shortened(loaded: Loaded, material: Material) -> Loaded:
         positions=loaded.positions,
         token_types=theirs.token_types,
     )
-    return replace(loaded, encoder=encoder, notes=(*loaded.notes, f"texts are read up to {encoder.limit} sub-word tokens"))
+    return replace(
+        loaded, encoder=encoder, notes=(*loaded.notes, f"texts are read up to {encoder.limit} sub-word tokens")
+    )
 
 
 def family(
@@ -96,26 +117,31 @@ def family(
     )
 
 
-def _trained(
-    material: Material, identity: list[str], build: Callable[[], nn.Module], encoder: Encoder, *, tokenizer: Any, notes: list[str]
-) -> tuple[Loaded, Facts]:
+def _trained(material: Material, fresh: Loaded, identity: list[str]) -> tuple[Loaded, Facts]:
     """The teacher from the store, trained first where it is not there."""
     recipe, splits = material.recipe, material.splits
-    dials = [str(v) for v in (recipe.teacher.epochs, recipe.teacher.learning_rate, recipe.teacher.batch_size, recipe.teacher.jitter)]
-    dials += [str(recipe.seed), recipe.train.precision if recipe.train.precision == "fp32" else "auto"]
+    dials = [
+        str(v)
+        for v in (recipe.teacher.epochs, recipe.teacher.learning_rate, recipe.teacher.batch_size, recipe.teacher.jitter)
+    ]
+    dials += [str(recipe.seed), recipe.teacher.precision]
     data = [splits.train.fingerprint, splits.validation.fingerprint, *splits.label_names, str(recipe.evaluation.metric)]
     fingerprint = content_hash("teacher-1", *identity, *dials, *data)
     folder = material.store / "teachers" / fingerprint
     if not sealed(folder):
-        _train(material, folder, build(), encoder, tokenizer)
+        _train(material, folder, fresh)
     facts = read_json(folder / "training.json")
-    notes = [*notes, f"the teacher was trained on the data: {facts['validation']:.4f} {recipe.evaluation.metric} on validation"]
+    notes = [
+        *fresh.notes,
+        f"the teacher was trained on the data: {facts['validation']:.4f} {recipe.evaluation.metric} on validation",
+    ]
     loaded = open_teacher(folder / "model", task=material.task.name, label_names=splits.label_names)
     loaded = replace(loaded, encoder=load_encoder(folder, read_json(folder / "encoder.json")), notes=tuple(notes))
     return loaded, {"folder": f"teachers/{fingerprint}", "trained": True, "notes": notes, **facts}
 
 
-def _train(material: Material, folder: Path, model: nn.Module, encoder: Encoder, tokenizer: Any) -> None:
+def _train(material: Material, folder: Path, fresh: Loaded) -> None:
+    model, encoder = fresh.model, fresh.encoder
     recipe, splits, journal = material.recipe, material.splits, material.journal
     journal.progress.stage("teach")
     torch.manual_seed(recipe.seed)
@@ -123,9 +149,8 @@ def _train(material: Material, folder: Path, model: nn.Module, encoder: Encoder,
     view = partial(_jitter, most=jitter, seed=recipe.seed) if jitter else None
     feed = Feed(splits.train, {"student": encoder}, view=view)
     student = students.Student(model)
-    precision, sentence = "fp32", "precision fp32, as asked for"
-    if recipe.train.precision != "fp32":
-        precision, sentence = probe(student, feed, batch_size=recipe.teacher.batch_size)
+    checkpoints = folder.parent / f"{folder.name}.checkpoints"
+    precision, sentence = _precision(recipe, student, feed, checkpoints / "precision.json")
     journal.progress.say(sentence)
     settings = Settings(
         epochs=recipe.teacher.epochs or 1,
@@ -135,7 +160,6 @@ def _train(material: Material, folder: Path, model: nn.Module, encoder: Encoder,
         seed=recipe.seed,
         checkpoint_seconds=recipe.train.checkpoint_seconds,
     )
-    checkpoints = folder.parent / f"{folder.name}.checkpoints"
     try:
         done = train(
             student,
@@ -150,7 +174,7 @@ def _train(material: Material, folder: Path, model: nn.Module, encoder: Encoder,
     except Interrupted as error:
         raise Interrupted(f"teacher: {error}") from None
     with new_folder(folder) as draft:
-        save_teacher(model, draft / "model", label_names=splits.label_names, tokenizer=tokenizer)
+        save_teacher(model, draft / "model", label_names=splits.label_names, tokenizer=fresh.tokenizer)
         write_json(draft / "encoder.json", encoder.save(draft))
         facts = {"history": list(done.history), "seconds": done.seconds, "validation": done.best["student"]}
         write_json(draft / "training.json", {**facts, "precision": precision, "decisions": [sentence, *done.notes]})
@@ -158,6 +182,15 @@ def _train(material: Material, folder: Path, model: nn.Module, encoder: Encoder,
     shutil.rmtree(checkpoints, ignore_errors=True)
 
 
+def _precision(recipe: Recipe, student: nn.Module, feed: Feed, frozen: Path) -> tuple[str, str]:
+    """As the recipe says, or by a probe whose outcome is frozen: a resumed training must not decide anew."""
+    if recipe.teacher.precision != "auto":
+        return recipe.teacher.precision, f"the teacher is trained in {recipe.teacher.precision}, as asked for"
+    if not frozen.is_file():
+        write_json(frozen, probe(student, feed, batch_size=recipe.teacher.batch_size))
+    precision, sentence = read_json(frozen)
+    return str(precision), f"the teacher's {sentence}"
+
+
 def _jitter(pixels: Any, keys: Any, *, epoch: int, most: int, seed: int) -> Any:
     return shift(pixels, keys, most=most, seed=seed, epoch=epoch)
-

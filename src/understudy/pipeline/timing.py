@@ -40,12 +40,16 @@ def in_torch(model: nn.Module, encoder: Encoder) -> Predict:
     """raw rows -> logits through PyTorch, with the encoder's own work counted."""
 
     def predict(rows: Sequence[Any]) -> Any:
-        return score_rows(model, encoder, {name: [row[name] for row in rows] for name in encoder.fields}, batch_size=256)
+        return score_rows(
+            model, encoder, {name: [row[name] for row in rows] for name in encoder.fields}, batch_size=256
+        )
 
     return predict
 
 
-def timed(predict: Predict, rows: Sequence[Any], *, threads: int, latency_rows: int, cost: Callable[[Any], int]) -> Facts:
+def timed(
+    predict: Predict, rows: Sequence[Any], *, threads: int, latency_rows: int, cost: Callable[[Any], int]
+) -> Facts:
     """``latency_ms`` and the best ``throughput_per_s`` over some batch sizes, on real rows sorted by length."""
     with declared_threads(threads):
         predict(rows[:2])
@@ -69,7 +73,9 @@ def spread(rows: Sequence[Any], most: int) -> list[Any]:
     return [rows[i * len(rows) // most] for i in range(most)]
 
 
-def best_of(torch_facts: Facts, write: Callable[[Path], None] | None, rows: Sequence[Any], *, threads: int, **more: Any) -> Facts:
+def best_of(
+    torch_facts: Facts, write: Callable[[Path], None] | None, rows: Sequence[Any], *, threads: int, **more: Any
+) -> Facts:
     """The faster of PyTorch and ONNX Runtime, and which one it is.
 
     Args:
@@ -80,7 +86,9 @@ def best_of(torch_facts: Facts, write: Callable[[Path], None] | None, rows: Sequ
         with tempfile.TemporaryDirectory(prefix="understudy-") as place:
             write(Path(place) / "fp32")
             predictor = runtime.load(Path(place) / "fp32", threads=threads)
-            choices["onnxruntime"] = timed(lambda some: predictor.predict_proba(some, batch=len(some)), rows, threads=threads, **more)
+            choices["onnxruntime"] = timed(
+                lambda some: predictor.predict_proba(some, batch=len(some)), rows, threads=threads, **more
+            )
     engine = max(choices, key=lambda name: choices[name]["throughput_per_s"]["value"])
     others = {name: facts["throughput_per_s"]["value"] for name, facts in choices.items()}
     return {**choices[engine], "engine": engine, "engines": others}

@@ -35,8 +35,8 @@ class Moved:
 def moved(facts: Facts) -> list[Moved]:
     """Every class with two scores, the greatest loss first.
 
-    ``p_value`` of run.json is already adjusted over the classes (Benjamini-Hochberg), so it is compared with the rate as
-    it stands.
+    ``p_value`` of run.json is already adjusted over the classes (Benjamini-Hochberg), so it is compared with the rate
+    as it stands.
     """
     result = []
     for r in listed(facts.run, "comparison", "per_class"):

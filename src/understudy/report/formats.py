@@ -125,7 +125,7 @@ def seconds(value: float | None) -> str:
     """A duration.
 
     >>> [seconds(x).replace(SPACE, " ") for x in (0.31, 8.2, 92, 7300)]
-    ['0.31 s', '8.2 s', '1 min 32 s', '2 h 2 min']
+    ['0.31 s', '8.2 s', '1 min 32 s', '2 h 1 min']
     """
     if value is None:
         return DASH
@@ -163,8 +163,8 @@ def probability(value: float) -> str:
 
 
 def clip(text: Any, most: int) -> str:
-    """At most ``most`` characters of a text, with an ellipsis where it was cut."""
-    text = str(text)
+    """At most ``most`` characters of a text, with an ellipsis where it was cut; a dash for None."""
+    text = DASH if text is None else str(text)
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 

@@ -26,7 +26,7 @@ def summary(run: dict[str, Any]) -> str:
     indent = " " * (len(facts.verdict or "NO VERDICT") + 2)
     lines = [f"{facts.verdict or 'NO VERDICT'}  {sentences.headline(facts)}"]
     why = dig(run, "verdict", "why")
-    if facts.difference is not None and "interval" not in str(why):
+    if facts.difference is not None and not sentences.says_numbers(facts):
         lines.append(indent + sentences.interval(facts))
     if why:
         lines += textwrap.wrap(str(why), WIDTH, initial_indent=indent, subsequent_indent=indent)
@@ -86,7 +86,12 @@ def safe(text: Any) -> str:
     >>> print(safe("<b>|*"))
     &lt;b&gt;\\|\\*
     """
-    flat = " ".join(str(text).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    flat = (
+        " ".join((formats.DASH if text is None else str(text)).split())
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", flat)
 
 
@@ -178,7 +183,8 @@ def _gates(facts: Facts) -> str:
     if not facts.gates:
         return ""
     rows = [
-        f"- {'passed' if g.passed else '**FAILED**'}: {safe(g.name)} {g.value} (limit {g.limit})" for g in facts.gates
+        f"- {'passed' if g.passed else '**FAILED**'}: {safe(g.name)} {safe(g.value)} (limit {safe(g.limit)})"
+        for g in facts.gates
     ]
     return "## Gates\n\n" + "\n".join(rows)
 

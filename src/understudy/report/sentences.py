@@ -42,11 +42,16 @@ def interval(facts: Facts) -> str:
     return text
 
 
+def says_numbers(facts: Facts) -> bool:
+    """Whether ``why`` already gives the difference with its interval, so that nothing needs to be said twice."""
+    return "95 % interval" in str(dig(facts.run, "verdict", "why")).replace(formats.SPACE, " ")
+
+
 def caption(facts: Facts) -> str:
     """What stands below the verdict's line: the numbers, unless ``why`` says them already, and what is shaded."""
     if facts.difference is None:
         return ""
-    if "interval" not in str(dig(facts.run, "verdict", "why")):
+    if not says_numbers(facts):
         return interval(facts) + (" (shaded)" if facts.margin else "")
     text = f"student − twin, in {'points' if facts.is_share else formats.words(facts.metric)}"
     return text + (

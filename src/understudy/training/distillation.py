@@ -47,8 +47,9 @@ class Distillation(nn.Module):
                     raise UsageError(f'term "{term.name}" learns from "{term.against}", and there is no teacher')
                 asked |= {f"{term.against}.{signal}" for signal in term.needs.source}
         for name, student in zip(self.names, self.students, strict=True):
-            if hasattr(student, "bind"):
-                student.bind(frozenset(wanted[name]))
+            bind: Any = getattr(student, "bind", None)
+            if bind is not None:
+                bind(frozenset(wanted[name]))
         if asked:
             teacher.bind(frozenset(asked))
 
@@ -68,7 +69,7 @@ class Distillation(nn.Module):
         outputs, taught = self._hear(batch, targets)
         sums = {}
         for term in self.terms:
-            connector = self.connectors[term.name] if term.name in self.connectors else None
+            connector = self.connectors[term.name] if term.connector is not None else None
             sums[term.name] = term.total(outputs.of(term.of), taught.of(term.against).detach(), batch, connector)
         if watch and "teacher.logits" in targets and "student.logits" in outputs:
             same = outputs["student.logits"].argmax(-1) == targets["teacher.logits"].argmax(-1)
@@ -103,12 +104,15 @@ class Distillation(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.grad = None
             parameter.requires_grad_(parameter.requires_grad and name not in idle)
-        for connector in self.connectors.values():
-            if hasattr(connector, "forget"):
-                connector.forget()
+        self.forget()
         for module, training in modes:
             module.training = training
         return idle
+
+    def forget(self) -> None:
+        """Lets connectors with a memory drop what they saw in a step that is not going to happen."""
+        for connector in self.connectors.values():
+            _ask(connector, "forget")
 
     def commit(self, gather: Any) -> None:
         """Lets connectors with a memory write what they saw in this step, once, after the optimiser.
@@ -116,5 +120,11 @@ class Distillation(nn.Module):
         A memory is read in forward and written only here: every micro-batch and every process sees the same one.
         """
         for connector in self.connectors.values():
-            if hasattr(connector, "commit"):
-                connector.commit(gather)
+            _ask(connector, "commit", gather)
+
+
+def _ask(connector: nn.Module, what: str, *arguments: Any) -> None:
+    """Calls an optional method of a connector: only those with a memory have any."""
+    method: Any = getattr(connector, what, None)
+    if method is not None:
+        method(*arguments)

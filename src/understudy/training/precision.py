@@ -41,4 +41,7 @@ def probe(student: nn.Module, data: Feed, *, batch_size: int) -> tuple[str, str]
         best[name] = min(times[1:])
     torch.set_rng_state(state)
     chosen = "bf16" if best["bf16"] < GAIN * best["fp32"] else "fp32"
-    return chosen, f"precision {chosen}: a batch took {1e3 * best['fp32']:.1f} ms in fp32, {1e3 * best['bf16']:.1f} ms in bf16"
+    return (
+        chosen,
+        f"precision {chosen}: a batch took {1e3 * best['fp32']:.1f} ms in fp32, {1e3 * best['bf16']:.1f} ms in bf16",
+    )

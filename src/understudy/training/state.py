@@ -66,9 +66,7 @@ class State:
             raise error
         self.halvings += 1
         self.optimiser.zero_grad(set_to_none=True)
-        for connector in self.model.connectors.values():
-            if hasattr(connector, "forget"):
-                connector.forget()
+        self.model.forget()
         self.notes.append(f"out of memory at step {self.step + 1}: micro-batches halved, effective batch kept")
 
     def log(self, losses: Mapping[str, float], agreement: float | None) -> None:
@@ -155,7 +153,8 @@ class State:
         random = {f"cpu.{rank}": state for rank, state in enumerate(states)}
         if self.accelerator.device.type == "cuda":
             random |= {
-                f"cuda.{rank}": state for rank, state in enumerate(self.accelerator.gather(_cuda_state(self.accelerator)))
+                f"cuda.{rank}": state
+                for rank, state in enumerate(self.accelerator.gather(_cuda_state(self.accelerator)))
             }
         now = time.perf_counter()
         facts = {
@@ -225,5 +224,8 @@ def _identity(model: Distillation, settings: Settings, data: Feed, world: int) -
     """Hash of everything that decides the weights: rows, shapes, objective, settings (less the checkpoint clock)."""
     dials = {key: value for key, value in asdict(settings).items() if key != "checkpoint_seconds"}
     shapes = [f"{name}{tuple(p.shape)}{p.requires_grad}" for name, p in model.named_parameters()]
-    terms = [f"{t.name} {t.of} {t.against} {t.per} {t.weight if isinstance(t.weight, float | int) else ''}" for t in model.terms]
+    terms = [
+        f"{t.name} {t.of} {t.against} {t.per} {t.weight if isinstance(t.weight, float | int) else ''}"
+        for t in model.terms
+    ]
     return content_hash(data.examples.fingerprint, repr(sorted(dials.items())), *shapes, *terms, str(world))

@@ -1,0 +1,182 @@
+"""The pre-flight: everything that can go wrong is looked at, and nothing is trained."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from understudy import objectives as match
+from understudy import students
+from understudy.data import leaks
+from understudy.data.feed import Feed
+from understudy.data.sampling import epoch_batches
+from understudy.objectives import Term
+from understudy.pipeline.apprentice import apprentice
+from understudy.pipeline.defaults import resolved
+from understudy.pipeline.journal import Journal
+from understudy.pipeline.learn import ALPHAS, SHORT, TEMPERATURES
+from understudy.pipeline.material import Material
+from understudy.pipeline.progress import Progress, Silent
+from understudy.pipeline.recipe import Recipe
+from understudy.pipeline.stages import load_splits
+from understudy.pipeline.teach import FAMILIES, open_given, untrained
+from understudy.records import Batch
+from understudy.statistics import METRICS
+from understudy.tasks import task_named
+from understudy.teachers import Live, Loaded, score_rows
+from understudy.training import Distillation
+
+SAMPLE = 500  # validation rows that the teacher is asked about
+BATCH = 32
+
+
+def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Looks at data, teacher, labels, objective, sizes and time; writes nothing.
+
+    Returns:
+        ``task``, ``data``, ``teacher``, ``majority``, ``labels``, ``tokenizer``, ``leaks``, ``terms``, ``sizes``,
+        ``forecast``, ``notes``.
+
+    Raises:
+        what ``distill`` would raise before its first step.
+    """
+    progress = progress or Silent()
+    progress.stage("data")
+    name, splits = load_splits(recipe)
+    task = task_named(name)
+    recipe = resolved(recipe, task.name, metric=task.primary)
+    material = Material(recipe, task, splits, out, Path(recipe.store or out.parent / ".store"), Journal(out, progress))
+
+    progress.stage("teacher")
+    trains = recipe.teacher.path in FAMILIES
+    teacher = untrained(material) if trains else open_given(material)
+    trains = trains or teacher.fresh_head
+    notes = [*splits.notes, *teacher.notes]
+    metric = METRICS[str(recipe.evaluation.metric)]
+    some = splits.validation.take(
+        np.linspace(0, len(splits.validation) - 1, min(SAMPLE, len(splits.validation))).astype(int)
+    )
+    began = time.perf_counter()
+    logits = score_rows(teacher.model, teacher.encoder, some.inputs, order=teacher.label_order)
+    each = (time.perf_counter() - began) / len(some)
+    commonest = splits.train.counts(len(splits.label_names)).argmax()
+    majority = metric.function(some.labels, np.full(len(some), commonest))
+    score = metric.function(some.labels, logits.argmax(1))
+    if trains:
+        notes.append(
+            "the teacher's head is not trained yet, so its score means nothing: it is trained in the run first"
+        )
+    elif metric.gain(score, majority) <= 0:
+        notes.append(
+            f"the teacher ({score:.3f}) is no better than the commonest label ({majority:.3f}): its weights or its "
+            "label order are wrong, or it was trained on something else"
+        )
+
+    progress.stage("terms")
+    kind = apprentice(material, teacher)
+    torch.manual_seed(recipe.seed)
+    student = students.Student(kind.build())
+    objective = _objective(recipe)
+    terms, step = _one_batch(material, teacher, kind.encoder, student, objective)
+    found = {
+        "task": task.name,
+        "data": {name: len(getattr(splits, name) or ()) for name in ("train", "validation", "test", "unlabelled")},
+        "teacher": {
+            "model": teacher.description,
+            f"{metric.name} on {len(some)} validation rows": None if trains else round(score, 4),
+        },
+        "majority": round(majority, 4),
+        "labels": teacher.alignment.sentence
+        if teacher.alignment
+        else f"{len(splits.label_names)} labels, in the data's order",
+        "tokenizer": _reading(teacher, kind.encoder),
+        "leaks": leaks(splits),
+        "terms": terms,
+        "sizes": {
+            "teacher": {
+                "parameters": students.parameters(teacher.model),
+                "bytes": 4 * students.parameters(teacher.model),
+            },
+            "student": {"parameters": students.parameters(student), "bytes": 4 * students.parameters(student)},
+            "artefact (about)": {"parameters": students.parameters(student), "bytes": students.parameters(student)},
+        },
+        "forecast": _forecast(
+            material, trains, each, step, students.parameters(student), students.parameters(teacher.model)
+        ),
+        "notes": [*notes, *kind.notes],
+    }
+    return found
+
+
+def _objective(recipe: Recipe) -> list[Term]:
+    alpha, temperature = recipe.objective.alpha, recipe.objective.temperature
+    return match.shorthand(
+        0.1 if alpha == "auto" else float(alpha),
+        temperature=1.0 if temperature in (None, "auto") else float(str(temperature)),
+    )
+
+
+def _one_batch(
+    material: Material, teacher: Loaded, encoder: Any, student: students.Student, objective: list[Term]
+) -> tuple[list[dict[str, Any]], float]:
+    """Value, gradient norm and count of every term on one real batch, and the seconds of a whole step."""
+    rows = material.splits.train.take(range(min(len(material.splits.train), 8 * BATCH)))
+    feed = Feed(rows, {"student": encoder, "teacher": teacher.encoder})
+    model = Distillation({"student": student}, objective)
+    live = Live(teacher.model, order=teacher.label_order)
+    model.bind(live)
+    batch: Batch = feed.batch(epoch_batches(feed.lengths, BATCH, seed=0, epoch=0)[0])
+    targets = live.targets(batch)
+    model.settle(batch, targets)
+    model.eval()
+    table = []
+    began = time.perf_counter()
+    for term in objective:
+        model.zero_grad(set_to_none=True)
+        count = float(term.count(batch))
+        value = model(batch, targets)[term.name] / max(count, 1.0)
+        value.backward()
+        norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+        table.append(
+            {
+                "name": term.name, "weight": term.weight_at(0), "value": float(value.detach()),
+                "gradient_norm": float(norm), "count": count, "formula": term.formula,
+            }
+        )  # fmt: skip
+    return table, (time.perf_counter() - began) / len(objective)
+
+
+def _reading(teacher: Loaded, encoder: Any) -> str:
+    if teacher.encoder.fingerprint == encoder.fingerprint:
+        return f"teacher and student read the same {encoder.kind}"
+    return f"the teacher reads {teacher.encoder.kind}, the student its own {encoder.kind}: both from the same raw rows"
+
+
+def _forecast(material: Material, trains: bool, each: float, step: float, student: int, teacher: int) -> dict[str, Any]:
+    """Seconds and bytes of the whole run, from what this batch took; a rough figure, and said so by its one digit."""
+    recipe = material.recipe
+    rows = len(material.learnable)
+    seconds = each * (rows + len(material.splits.validation)) + each * len(material.splits.test)
+    if trains:
+        seconds += 3 * each * len(material.splits.train) * (recipe.teacher.epochs or 1)
+    steps = -(-rows // (recipe.train.batch_size or BATCH)) * (recipe.train.epochs or 1)
+    per_step = step * (recipe.train.batch_size or BATCH) / BATCH
+    tries = len(TEMPERATURES) * (recipe.objective.temperature == "auto") + len(ALPHAS) * (
+        recipe.objective.alpha == "auto"
+    )
+    seconds += per_step * steps * (2 * recipe.seeds + SHORT * tries)
+    classes = len(material.splits.label_names)
+    disk = 4 * (2 * recipe.seeds * student + 6 * student + (teacher if trains else 0)) + 4 * classes * rows
+    place = material.folder
+    while not place.exists():
+        place = place.parent
+    return {
+        "seconds": float(f"{seconds:.1g}"),
+        "disk_bytes": disk,
+        "free": f"{shutil.disk_usage(place).free / 1e9:.0f} GB free",
+    }
