@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import NoReturn
 
-from understudy.errors import UnderstudyError, UsageError
+from understudy.errors import UsageError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,25 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from understudy.cli.app import run
 
         return run(arguments)
-    except KeyboardInterrupt:
-        return _say("interrupted; the same command resumes", 130)
-    except BrokenPipeError:
-        # Whoever read us has gone. Python would complain once more when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except UnderstudyError as error:
-        return _say(str(error), error.exit_code)
-    except Exception as error:
-        reason = " ".join(str(error).split()) or "no message"
-        where = "UNDERSTUDY_TRACEBACK=1 shows where"
-        return _say(f"this is a bug in understudy: {type(error).__name__}: {reason} ({where})", 1)
+    except (Exception, KeyboardInterrupt) as error:
+        from understudy.cli.boundary import report
 
-
-def _say(message: str, code: int) -> int:
-    if os.environ.get("UNDERSTUDY_TRACEBACK") == "1":
-        traceback.print_exc()
-    print(f"understudy: {' '.join(message.split())}", file=sys.stderr)
-    return code
+        return report(error)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from understudy.errors import UsageError
-from understudy.students import cut, inheritance, layer_stack, load, parameters, save, uniform_layers
+from understudy.students import cut, inheritance, layer_stack, load, parameters, reorder_labels, save, uniform_layers
 
 TEXTS = ("bert", "roberta", "distilbert", "electra", "mpnet")
 
@@ -185,3 +185,15 @@ def test_stages_of_different_width_are_not_layers() -> None:
 def test_layers_that_are_not_there_are_refused(hugging: Any, layers: list[int]) -> None:
     with pytest.raises(UsageError, match="from 0 to 5"):
         cut(teacher(hugging, "bert"), layers)
+
+
+@pytest.mark.parametrize("name", [*TEXTS, "vit"])
+def test_reordered_labels_move_the_logits_and_nothing_else(hugging: Any, batch: Any, name: str) -> None:
+    model = teacher(hugging, name).eval()
+    before = logits(model, inputs_of(batch, name))
+    order = list(reversed(range(before.shape[1])))
+    reorder_labels(model, order, [f"new {i}" for i in order])
+    assert torch.equal(logits(model, inputs_of(batch, name)), before[:, order])
+    assert model.config.id2label[0] == f"new {order[0]}"
+    with pytest.raises(UsageError, match="each position once"):
+        reorder_labels(model, [0] * len(order), [str(i) for i in order])

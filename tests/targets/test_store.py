@@ -401,7 +401,7 @@ def test_a_manifest_that_is_not_ours(content: str, tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot write targets"):
+    with pytest.raises(StoreError, match="cannot write in"):
         Store(tmp_path / "file" / "store", identity=IDENTITY).write(keys(1), Teacher(keys(1)))
 
 

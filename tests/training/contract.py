@@ -81,7 +81,7 @@ class Teacher:
 
 
 def tiled(outputs: Outputs, targets: Targets, batch: Batch, tile: int = 7) -> Tensor:
-    """forward_kl over the vocabulary, [N, L], a few positions at a time: logits of a tile exist only while it is worked on."""
+    """forward_kl over the vocabulary, [N, L], a few positions at a time: only one tile of logits exists."""
     own, theirs = outputs["states"].reshape(-1, WIDTH), targets["states"].reshape(-1, WIDTH)
 
     def piece(x: Tensor, y: Tensor) -> Tensor:

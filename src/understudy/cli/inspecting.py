@@ -29,7 +29,9 @@ def compare(
     """
     from understudy.report import compare as side_by_side
 
-    page, rows = side_by_side([(name, _facts(Path(run))) for name, run in zip(_names(runs), runs, strict=True)])
+    found = [(name, _facts(Path(run))) for name, run in zip(_names(runs), runs, strict=True)]
+    _refuse_tasks(found)
+    page, rows = side_by_side(found)
     if out is not None:
         from understudy.files import write_text
 
@@ -131,6 +133,16 @@ def _names(runs: list[str]) -> list[str]:
     """
     short = [Path(run).name for run in runs]
     return short if len(set(short)) == len(short) and all(short) else runs
+
+
+def _refuse_tasks(found: list[tuple[str, dict[str, Any]]]) -> None:
+    """Numbers of two tasks in one table would be read as if one of them had lost."""
+    from understudy.errors import UsageError
+
+    first, task = found[0][0], found[0][1].get("task")
+    for name, facts in found[1:]:
+        if facts.get("task") != task:
+            raise UsageError(f"{first} is {task}, {name} is {facts.get('task')}: compare runs of one task")
 
 
 def _facts(run: Path) -> dict[str, Any]:

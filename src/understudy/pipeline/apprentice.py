@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,27 +15,26 @@ from torch import nn
 from understudy import students
 from understudy.encoding import Encoder, WordEncoder
 from understudy.encoding.words import split
-from understudy.errors import UsageError
+from understudy.files import content_hash
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.teach import family
 from understudy.tasks.image_classification import pixel_encoder
 from understudy.tasks.text_classification import word_encoder
-from understudy.teachers import Loaded
+from understudy.teachers import Loaded, weights_hash
+
+Vectors = Callable[[], np.ndarray[Any, Any]]
 
 
 def apprentice(material: Material, teacher: Loaded) -> Apprentice:
-    """The kind of student that the recipe names.
-
-    Raises:
-        UsageError: a family that cannot be made from this teacher.
-    """
+    """The kind of student that the recipe names."""
     build = {"static": _static, "cut": _cut, "cnn": _images, "mlp": _images}[material.recipe.student.family]
     return build(material, teacher)
 
 
 def own_module(module: nn.Module, encoder: Encoder) -> Apprentice:
     """A student that the user wrote: every training starts from a copy of it as it was given."""
-    return Apprentice(encoder, partial(copy.deepcopy, module), "dynamic")
+    identity = content_hash(weights_hash(module), encoder.fingerprint)
+    return Apprentice(encoder, partial(copy.deepcopy, module), "dynamic", identity=identity)
 
 
 def _cut(material: Material, teacher: Loaded) -> Apprentice:
@@ -41,36 +42,38 @@ def _cut(material: Material, teacher: Loaded) -> Apprentice:
     layers = list(recipe.layers) if isinstance(recipe.layers, tuple) else recipe.layers
     trial = students.cut(teacher.model, layers)
     note = students.inheritance(trial, teacher.model)["sentence"]
-    order = teacher.label_order
-    if order is not None:
-        raise UsageError(
-            "a student cut from the teacher keeps the teacher's head, and its labels are in another order than the "
-            "data's: fine-tune the teacher (--set teacher.fine_tune=always), or use another family"
-        )
-    build = partial(students.cut, teacher.model, layers, initialise=recipe.initialise)
+    build = partial(_cut_one, teacher, layers, recipe.initialise, material.splits.label_names)
     return Apprentice(teacher.encoder, build, "dynamic", (note if recipe.initialise else "layers start at random",))
+
+
+def _cut_one(teacher: Loaded, layers: Any, initialise: bool, names: tuple[str, ...]) -> nn.Module:
+    student = students.cut(teacher.model, layers, initialise=initialise)
+    if teacher.label_order is not None:  # the student answers in the data's order; its teacher keeps its own
+        students.reorder_labels(student, teacher.label_order, names)
+    return student
 
 
 def _static(material: Material, teacher: Loaded) -> Apprentice:
     recipe, texts = material.recipe.student, material.learnable.inputs["text"]
     buckets = recipe.buckets
     encoder = word_encoder(texts, words=recipe.words, buckets=buckets, pairs=recipe.pairs, characters=recipe.characters)
-    vectors = None
-    if recipe.initialise and teacher.tokenizer is not None:
-        vectors = students.static_vectors(teacher.model, teacher.tokenizer, encoder.words, dimensions=recipe.dimensions)
-        vectors = (vectors / (float(np.linalg.norm(vectors, axis=1).mean()) or 1.0)).astype(np.float32)
+    inherits = recipe.initialise and teacher.tokenizer is not None
+
+    @functools.cache  # asked when the first student is built: a run whose students are all there asks for nothing
+    def vectors() -> np.ndarray[Any, Any]:
+        found = students.static_vectors(teacher.model, teacher.tokenizer, encoder.words, dimensions=recipe.dimensions)
+        return (found / (float(np.linalg.norm(found, axis=1).mean()) or 1.0)).astype(np.float32)
+
     counts = _counts(texts, encoder)
     hashed = ["pairs"] * recipe.pairs + [f"{recipe.characters}-grams of characters"] * bool(recipe.characters)
     note = f"{len(encoder.words):,} words, {buckets:,} hashed entries for {', '.join([*hashed, 'unknown words'])}"
-    start = (
-        "their vectors start from the teacher's own outputs" if vectors is not None else "all vectors start at random"
-    )
+    start = "their vectors start from the teacher's own outputs" if inherits else "all vectors start at random"
     classes = len(material.splits.label_names)
-    build = partial(_new_static, encoder.size, recipe, classes, vectors, counts)
+    build = partial(_new_static, encoder.size, recipe, classes, vectors if inherits else None, counts)
     return Apprentice(encoder, build, "static", (f"{note}; {start}",))
 
 
-def _new_static(rows: int, recipe: Any, classes: int, vectors: Any, counts: Any) -> nn.Module:
+def _new_static(rows: int, recipe: Any, classes: int, vectors: Vectors | None, counts: Any) -> nn.Module:
     student = students.Static(
         rows,
         recipe.dimensions,
@@ -80,7 +83,7 @@ def _new_static(rows: int, recipe: Any, classes: int, vectors: Any, counts: Any)
         word_dropout=recipe.feature_dropout,
     )
     if vectors is not None:
-        student.initialise(vectors, counts=counts)
+        student.initialise(vectors(), counts=counts)
     return student
 
 

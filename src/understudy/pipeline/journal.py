@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
 import time
@@ -13,11 +12,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from understudy.errors import Interrupted, UnderstudyError
+from understudy.errors import Interrupted
 from understudy.files import content_hash, read_json, write_json
 from understudy.pipeline.progress import Progress
+from understudy.targets.lock import locked
 
 Facts = dict[str, Any]
+LOCK = ".lock"
 
 
 class Journal:
@@ -65,6 +66,12 @@ class Journal:
     def forget(self, name: str) -> None:
         """Makes a stage run again; what it wrote stays until it is replaced."""
         (self.folder / "stages" / f"{name}.json").unlink(missing_ok=True)
+
+    def forget_from(self, names: Sequence[str]) -> None:
+        """Makes these stages, with every seed of them, run again."""
+        for name in names:
+            for path in (self.folder / "stages").glob(f"{name}*.json"):
+                self.forget(path.stem)
 
     def log(self, event: str, **facts: Any) -> None:
         """One line in log.jsonl; a line is written whole."""
@@ -117,20 +124,14 @@ def interrupted(message: str, by: str) -> Interrupted:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """One process at a time works on a run; the lock of a process that is gone is taken over."""
+    """One process at a time works on a run; the lock of a process that is gone is taken over.
+
+    Raises:
+        StoreError: another process holds it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = folder / ".lock"
-    try:
-        os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        owner = lock.read_text().strip()
-        if owner.isdigit() and int(owner) != os.getpid() and Path(f"/proc/{owner}").exists():
-            raise UnderstudyError(f"{folder} is being worked on by process {owner}: wait for it, or stop it") from None
-    lock.write_text(str(os.getpid()))
-    try:
+    with locked(folder, name=LOCK, doing="working on the run in"):
         yield
-    finally:
-        lock.unlink(missing_ok=True)
 
 
 def facts_of(folder: Path, stage: str) -> Mapping[str, Any]:

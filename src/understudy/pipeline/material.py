@@ -73,9 +73,11 @@ class Apprentice:
         exporting: ``static`` (table and head in numpy), ``dynamic`` (ONNX, INT8 weights) or ``calibrated`` (ONNX, INT8
             weights and activations).
         notes: decisions worth showing.
+        identity: hash of a module that a user wrote, for which the recipe has no words; empty for our families.
     """
 
     encoder: Encoder
     build: Build
     exporting: str
     notes: tuple[str, ...] = ()
+    identity: str = ""

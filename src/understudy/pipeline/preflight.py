@@ -17,10 +17,12 @@ from understudy.data.feed import Feed
 from understudy.data.sampling import epoch_batches
 from understudy.objectives import Term
 from understudy.pipeline.apprentice import apprentice
+from understudy.pipeline.before import decode, refuse
 from understudy.pipeline.defaults import resolved
 from understudy.pipeline.journal import Journal
 from understudy.pipeline.learn import ALPHAS, SHORT, TEMPERATURES
 from understudy.pipeline.material import Material
+from understudy.pipeline.opening import store_of
 from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.recipe import Recipe
 from understudy.pipeline.stages import load_splits
@@ -50,7 +52,9 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
     name, splits = load_splits(recipe)
     task = task_named(name)
     recipe = resolved(recipe, task.name, metric=task.primary)
-    material = Material(recipe, task, splits, out, Path(recipe.store or out.parent / ".store"), Journal(out, progress))
+    refuse(recipe, splits)
+    decode(splits)
+    material = Material(recipe, task, splits, out, store_of(recipe, out), Journal(out, progress))
 
     progress.stage("teacher")
     trains = recipe.teacher.path in FAMILIES
@@ -178,5 +182,5 @@ def _forecast(material: Material, trains: bool, each: float, step: float, studen
     return {
         "seconds": float(f"{seconds:.1g}"),
         "disk_bytes": disk,
-        "free": f"{shutil.disk_usage(place).free / 1e9:.0f} GB free",
+        "free": f"{shutil.disk_usage(place).free / 1e9:.0f} GB",
     }

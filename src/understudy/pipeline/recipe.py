@@ -39,8 +39,8 @@ __all__ = [
 NAMED: Mapping[str, Mapping[str, Any]] = {
     "demo": {
         "data": {"path": "digits"},
-        "teacher": {"path": "cnn", "width": 24},
-        "student": {"family": "mlp", "width": 48},
+        "teacher": {"path": "cnn", "width": 32},
+        "student": {"family": "cnn", "width": 12},
     },
     "quick": {"teacher": {"epochs": 1}, "train": {"epochs": 1, "max_steps": 50}, "evaluation": {"latency_rows": 50}},
     "careful": {"seeds": 3, "objective": {"temperature": "auto", "alpha": "auto"}, "train": {"patience": 3}},

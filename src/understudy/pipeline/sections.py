@@ -63,6 +63,9 @@ class Teacher(Section):
         "auto", description="When the teacher is trained; auto: bf16 where a short probe finds it faster."
     )
     jitter: int = Field(0, ge=0, le=8, description="Random shift, in pixels, of images while a teacher is trained.")
+    seed: int = Field(
+        0, ge=0, description="Seed of the teacher's training; its own, so that another seed of a run asks nobody again."
+    )
 
 
 class Data(Section):
@@ -197,4 +200,14 @@ class Recipe(Section):
     def _shares_leave_rows(self) -> Recipe:
         if self.data.validation_share + self.data.test_share >= 0.9:
             raise ValueError("data.validation_share + data.test_share must stay below 0.9")
+        return self
+
+    @model_validator(mode="after")
+    def _label_is_a_column_of_its_own(self) -> Recipe:
+        for key in ("text", "image"):
+            if getattr(self.data, key) == self.data.label:
+                raise ValueError(
+                    f'data.label and data.{key} name the same column, "{self.data.label}": what is to be learnt '
+                    f"would be the answer; name them with --label and --{key}"
+                )
         return self

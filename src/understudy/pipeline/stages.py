@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
 from torch import nn
 
-from understudy import report
+from understudy import report, runtime
 from understudy.data import Splits, digits, load
-from understudy.errors import RecipeError, StoreError, UsageError
-from understudy.files import content_hash, read_json, write_json, write_text
+from understudy.errors import UsageError
+from understudy.files import read_json, write_json, write_text
 from understudy.objectives import Term
 from understudy.pipeline.apprentice import apprentice, own_module
+from understudy.pipeline.before import decode, refuse
 from understudy.pipeline.defaults import resolved
-from understudy.pipeline.journal import Facts, Journal, only_one
+from understudy.pipeline.journal import Facts, Journal
 from understudy.pipeline.judge import Cast, environment, judge
 from understudy.pipeline.label import label
 from understudy.pipeline.learn import Classroom, best_seed, learn, load_module, objective, tune
 from understudy.pipeline.material import Apprentice, Material
+from understudy.pipeline.opening import asked, opened, store_of
 from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.proof import evidence
-from understudy.pipeline.recipe import Recipe, difference, load_recipe, to_yaml, with_values
+from understudy.pipeline.recipe import Recipe, load_recipe, to_yaml, with_values
 from understudy.pipeline.run import Run
-from understudy.pipeline.ship import refusal, ship
+from understudy.pipeline.ship import ship
 from understudy.pipeline.teach import teach
-from understudy.tasks import task_named
+from understudy.tasks import Task, task_named
 from understudy.teachers import Loaded
 
 STAGES = ("data", "teach", "label", "train", "export", "evaluate", "report")
@@ -44,7 +47,8 @@ def distill(recipe: Recipe, out: Path, *, fresh: bool = False, progress: Progres
         progress: who listens.
 
     Returns:
-        The run, with its facts and (where every gate passed) its artefact.
+        The run, with its facts. Where a gate failed there is no artefact: ``run.gates_failed`` says which, the model
+        lies in RUN/rejected, and everything is measured and reported all the same.
 
     Raises:
         RecipeError: the folder holds a run of another recipe; what differs is shown.
@@ -52,8 +56,18 @@ def distill(recipe: Recipe, out: Path, *, fresh: bool = False, progress: Progres
         Interrupted: stopped from outside; the same call resumes.
         NonFiniteError: training became non-finite.
     """
-    with _opened(recipe, out, fresh, progress or Silent()) as journal:
-        task, splits = load_splits(recipe)
+    return _distilled(recipe, out, fresh=fresh, progress=progress)
+
+
+def _distilled(
+    given: Recipe, out: Path, *, fresh: bool = False, again: str | None = None, progress: Progress | None = None
+) -> Run:
+    # rows and recipe are looked at before the folder is touched: a bad call leaves nothing behind
+    name, splits = load_splits(given)
+    task, recipe = _settled(given, name, splits)
+    with opened(given, out, fresh=fresh, progress=progress or Silent()) as journal:
+        if again is not None:
+            journal.forget_from(STAGES[STAGES.index(again) :])
         return _perform(recipe, splits, task, journal)
 
 
@@ -80,9 +94,10 @@ def distill_models(
     if student is not None and encoder is None:
         raise UsageError("a student of your own needs encoder=: what turns raw rows into its inputs")
     kind = None if student is None else own_module(student, encoder)
-    task = recipe.task or ("image-classification" if "image" in data.train.inputs else "text-classification")
-    with _opened(recipe, out, fresh, progress or Silent()) as journal:
-        return _perform(recipe, data, task, journal, teacher=teacher, kind=kind)
+    name = recipe.task or ("image-classification" if "image" in data.train.inputs else "text-classification")
+    task, settled = _settled(recipe, name, data, own=kind is not None)
+    with opened(recipe, out, fresh=fresh, progress=progress or Silent()) as journal:
+        return _perform(settled, data, task, journal, teacher=teacher, kind=kind)
 
 
 def stage(name: str, folder: Path, *, progress: Progress | None = None) -> Run:
@@ -94,14 +109,7 @@ def stage(name: str, folder: Path, *, progress: Progress | None = None) -> Run:
     """
     if name not in STAGES:
         raise UsageError(f'no stage "{name}": {", ".join(STAGES)}')
-    asked = folder / "stages" / "asked.yaml"
-    if not asked.is_file():
-        raise StoreError(f"{folder} is not a run: start one with understudy distill --out {folder}")
-    journal = Journal(folder, Silent())
-    for one in STAGES[STAGES.index(name) :]:
-        for path in (folder / "stages").glob(f"{one}*.json"):
-            journal.forget(path.stem)
-    return distill(load_recipe(asked), folder, progress=progress)
+    return _distilled(asked(folder), folder, again=name, progress=progress)
 
 
 def demo(out: Path, *, fresh: bool = False, progress: Progress | None = None) -> Run:
@@ -112,6 +120,8 @@ def demo(out: Path, *, fresh: bool = False, progress: Progress | None = None) ->
 def load_splits(recipe: Recipe) -> tuple[str, Splits]:
     """Task and rows that a recipe names."""
     if recipe.data.path == "digits":
+        if recipe.task not in (None, "image-classification"):
+            raise UsageError(f"digits are images: leave --task {recipe.task} out, or name other --data")
         return "image-classification", digits()
     dials = recipe.data
     return load(
@@ -120,153 +130,142 @@ def load_splits(recipe: Recipe) -> tuple[str, Splits]:
     )  # fmt: skip
 
 
-class _opened:
-    """A run's folder, locked, with signals handled and its recipe compared with the one that is there."""
-
-    def __init__(self, recipe: Recipe, out: Path, fresh: bool, progress: Progress) -> None:
-        self.recipe, self.out, self.fresh = recipe, out, fresh
-        self.journal = Journal(out, progress)
-        self.lock, self.signals = only_one(out), self.journal.signals()
-
-    def __enter__(self) -> Journal:
-        foreign = self.out.is_dir() and any(self.out.iterdir()) and not (self.out / "stages").is_dir()
-        if foreign and {path.name for path in self.out.iterdir()} - {".lock", "log.jsonl"}:
-            raise StoreError(f"{self.out} holds files that are no run: choose an empty folder for --out")
-        self.lock.__enter__()
-        try:
-            if self.fresh:
-                for path in self.out.iterdir():
-                    if path.name != ".lock":
-                        shutil.rmtree(path) if path.is_dir() else path.unlink()
-            self._same_recipe()
-        except BaseException:
-            self.lock.__exit__(None, None, None)
-            raise
-        self.signals.__enter__()
-        return self.journal
-
-    def __exit__(self, *error: Any) -> None:
-        try:
-            self.signals.__exit__(*error)
-        finally:
-            self.lock.__exit__(None, None, None)
-
-    def _same_recipe(self) -> None:
-        path = self.out / "stages" / "asked.yaml"
-        if path.is_file():
-            changed = difference(load_recipe(path), self.recipe)
-            if changed:
-                raise RecipeError(
-                    f"{self.out} holds a run of another recipe ({'; '.join(changed[:6])}): use another --out, "
-                    "or --fresh to start this run over (the store stays)"
-                )
-        else:
-            write_text(path, to_yaml(self.recipe))
+def _settled(given: Recipe, task_name: str, splits: Splits, *, own: bool = False) -> tuple[Task, Recipe]:
+    """The task, and the recipe with what family and task decide filled in; what cannot work is refused here."""
+    task = task_named(task_name)
+    recipe = _own(given, task.name, task.primary) if own else resolved(given, task.name, metric=task.primary)
+    refuse(recipe, splits)
+    return task, recipe
 
 
 def _perform(
-    asked: Recipe,
+    recipe: Recipe,
     splits: Splits,
-    task_name: str,
+    task: Task,
     journal: Journal,
     *,
     teacher: Loaded | None = None,
     kind: Apprentice | None = None,
 ) -> Run:
-    task, folder, progress = task_named(task_name), journal.folder, journal.progress
-    recipe = resolved(asked, task.name, metric=task.primary) if kind is None else _own(asked, task.name, task.primary)
-    store = Path(recipe.store) if recipe.store else folder.parent / ".store"
+    """Every stage, in order. Each is skipped where its fingerprint, which covers all that came before, is known."""
+    folder, say = journal.folder, journal.progress.say
+    store = store_of(recipe, folder)
     material = Material(recipe, task, splits, folder, store, journal)
-    data = journal.stage("data", [*_fingerprints(splits)], lambda: _data_facts(splits))
-    for note in splits.notes:
-        progress.say(note)
+    data = journal.stage("data", _fingerprints(splits), lambda: _data_facts(splits))
+    _say_all(say, splits.notes)
 
-    progress.stage("teach")
+    journal.progress.stage("teach")
     loaded, taught = teach(material, teacher)
-    for note in loaded.notes:
-        progress.say(note)
+    _say_all(say, loaded.notes)
     journal.stage("teach", [loaded.fingerprint, *loaded.notes], lambda: {"notes": list(loaded.notes), **_brief(taught)})
-    rows = [splits.train.fingerprint, splits.validation.fingerprint]
-    rows += [splits.unlabelled.fingerprint] if splits.unlabelled is not None else []
-    source = [loaded.fingerprint, loaded.encoder.fingerprint, *rows]
+    source = [loaded.fingerprint, loaded.encoder.fingerprint, *_fingerprints(splits, test=False)]
     labelled: Facts = {}
     if recipe.teacher.targets == "stored":
-        labelled = journal.stage(
-            "label", [*source, str(store)], lambda: label(material, loaded), outputs=[store / "targets"]
-        )
+        asking = partial(label, material, loaded)
+        labelled = journal.stage("label", [*source, str(store)], asking, outputs=[store / "targets"])
 
     kind = kind or apprentice(material, loaded)
-    for note in kind.notes:
-        progress.say(note)
+    source += [kind.identity] if kind.identity else []
+    _say_all(say, kind.notes)
     room = _Lazily(material, loaded, kind)
-    dials = _dials(recipe)
-    tuned = journal.stage("tune", [*source, *dials], lambda: _tuned(room))
+    tuned = journal.stage("tune", [*source, *_dials(recipe)], lambda: _tuned(room))
+    _say_all(say, tuned["notes"])
     recipe = with_values(recipe, tuned["decided"])
-    for note in tuned["notes"]:
-        progress.say(note)
     write_text(folder / "recipe.yaml", to_yaml(recipe))
-    material = room.material = material.with_recipe(recipe)
+    room.material = material = material.with_recipe(recipe)
 
-    learnt, folders = {}, {}
-    for seed in range(recipe.seed, recipe.seed + recipe.seeds):
-        for role in ("student", "twin"):
-            where = folder / role if recipe.seeds == 1 else folder / "seeds" / str(seed) / role
-            folders[f"{role}.{seed}"] = where
-            learnt[f"{role}.{seed}"] = journal.stage(
-                f"train-{role}-{seed}", [*source, *_dials(recipe), role, str(seed)],
-                partial(_learn, room, recipe, role, seed, where),
-                outputs=[where],
-            )  # fmt: skip
-    best = {role: best_seed({s: learnt[f"{role}.{s}"] for s in _seeds(recipe)}) for role in ("student", "twin")}
-    chosen = (best["student"], best["twin"])
-    _keep_chosen(folder, folders, chosen)
-
-    models = {name: load_module(where, kind) for name, where in folders.items()}
-    ours = {seed: models[f"student.{seed}"] for seed in _seeds(recipe)}
-    target = taught.get("validation") or labelled.get("agreement") or 1.0
-    trained = [content_hash(str(learnt[name]["best"]), *source, *_dials(recipe)) for name in sorted(learnt)]
+    learnt, chosen = _train_all(room, source)
+    cast = _cast(material, loaded, kind, chosen, taught, given=teacher)
+    decided = [*source, *_dials(recipe), *(str(learnt[name]["best"]) for name in sorted(learnt)), str(chosen)]
     gates = recipe.export.model_dump_json()
-    exported = journal.stage(
-        "export", [*trained, gates, str(chosen)], lambda: ship(material, kind, ours[chosen[0]], target=target),
-        outputs=[folder / "scores"],
-    )  # fmt: skip
+    target = taught.get("validation") or labelled.get("agreement") or 1.0
+    if not any((folder / name / runtime.MANIFEST).is_file() for name in ("artefact", "rejected")):
+        journal.forget("export")
+    exporting = partial(ship, material, kind, cast.students[chosen[0]], target=target)
+    exported = journal.stage("export", [*decided, gates], exporting, outputs=[folder / "scores"])
+    cast = replace(cast, artefact=folder / exported["folder"], exported=exported)
 
-    source_folder = _teacher_folder(recipe, taught, store, given=teacher)
-    cast = Cast(
-        loaded, source_folder, kind, ours, {seed: models[f"twin.{seed}"] for seed in _seeds(recipe)}, chosen,
-        (folder / "student", folder / "twin"), folder / exported["folder"], exported,
-    )  # fmt: skip
+    judging = partial(_evaluate, material, cast, learnt, labelled, taught)
+    asked_of = [recipe.evaluation.model_dump_json(), splits.test.fingerprint]
+    measured = journal.stage("evaluate", [*decided, gates, *asked_of], judging, outputs=[folder / "evidence.json"])
     notes = [*splits.notes, *loaded.notes, *kind.notes, *tuned["notes"]]
-    measured = journal.stage(
-        "evaluate", [*trained, gates, recipe.evaluation.model_dump_json(), splits.test.fingerprint],
-        lambda: _evaluate(material, cast, learnt, labelled, taught),
-        outputs=[folder / "evidence.json"],
-    )  # fmt: skip
-    facts = {
+    run = Run(folder, _facts(material, loaded, data, measured, exported, notes))
+    _report(run, exported)
+    if not exported["passed"]:
+        journal.log("gates", failed=[gate["name"] for gate in run.gates_failed])
+    return run
+
+
+def _train_all(room: _Lazily, source: list[str]) -> tuple[dict[str, Facts], tuple[int, int]]:
+    """Student and twin of every seed, and the seeds whose student and twin were best on validation."""
+    material = room.material
+    recipe, journal = material.recipe, material.journal
+    learnt = {}
+    for seed in _seeds(recipe):
+        for role in ("student", "twin"):
+            where = _place(material, role, seed)
+            learning = partial(_learn, room, recipe, role, seed, where)
+            inputs = [*source, *_dials(recipe), role, str(seed)]
+            learnt[f"{role}.{seed}"] = journal.stage(f"train-{role}-{seed}", inputs, learning, outputs=[where])
+    best = {role: best_seed({s: learnt[f"{role}.{s}"] for s in _seeds(recipe)}) for role in ("student", "twin")}
+    for role, seed in best.items():
+        if recipe.seeds > 1:
+            shutil.copytree(_place(material, role, seed), material.folder / role, dirs_exist_ok=True)
+    return learnt, (best["student"], best["twin"])
+
+
+def _place(material: Material, role: str, seed: int) -> Path:
+    """Where the model of one role and seed lies: RUN/student, or RUN/seeds/N/student where there are several."""
+    return material.folder / role if material.recipe.seeds == 1 else material.folder / "seeds" / str(seed) / role
+
+
+def _cast(
+    material: Material,
+    loaded: Loaded,
+    kind: Apprentice,
+    chosen: tuple[int, int],
+    taught: Facts,
+    *,
+    given: Loaded | None,
+) -> Cast:
+    """Every trained model, read back from where it was saved."""
+    models = {
+        role: {seed: load_module(_place(material, role, seed), kind) for seed in _seeds(material.recipe)}
+        for role in ("student", "twin")
+    }
+    folder = material.folder
+    return Cast(
+        teacher=loaded,
+        teacher_folder=_teacher_folder(material.recipe, taught, material.store, given=given),
+        kind=kind,
+        students=models["student"],
+        twins=models["twin"],
+        chosen=chosen,
+        folders=(folder / "student", folder / "twin"),
+        artefact=folder / "artefact",
+    )
+
+
+def _facts(
+    material: Material, loaded: Loaded, data: Facts, measured: Facts, exported: Facts, notes: list[str]
+) -> dict[str, Any]:
+    """The content of run.json."""
+    recipe, names = material.recipe, material.splits.label_names
+    surroundings = environment(material)
+    return {
         "schema": 1,
-        "understudy": environment(material)["understudy"],
-        "task": task.name,
+        "understudy": surroundings["understudy"],
+        "task": material.task.name,
         "recipe": _without_paths(recipe.model_dump(mode="json")),
         "data": data,
         **measured,
-        "labels": {
-            "names": list(splits.label_names),
-            "sentence": loaded.alignment.sentence if loaded.alignment else "",
-        },
+        "labels": {"names": list(names), "sentence": loaded.alignment.sentence if loaded.alignment else ""},
         "objective": [_described(term) for term in objective(recipe)],
-        "export": {
-            key: exported[key] for key in ("ladder", "parity", "passed", "folder", "temperature", "abstain_below")
-        },
+        "export": {key: value for key, value in exported.items() if key != "gates"},
         "notes": notes,
-        "environment": environment(material),
-        "stages": [*journal.stages, {"name": "report", "status": "done", "seconds": 0.0, "fingerprint": ""}],
+        "environment": surroundings,
+        "stages": [*material.journal.stages, {"name": "report", "status": "done", "seconds": 0.0, "fingerprint": ""}],
     }
-    _report(folder, facts, exported)
-    run = Run(folder, facts)
-    if not exported["passed"]:
-        journal.log("gates", failed=[gate["name"] for gate in run.gates_failed])
-        raise refusal(exported)
-    return run
 
 
 class _Lazily:
@@ -310,10 +309,11 @@ def _evaluate(material: Material, cast: Cast, learnt: dict[str, Facts], labelled
     return facts
 
 
-def _report(folder: Path, facts: Facts, exported: Facts) -> None:
-    write_json(folder / "run.json", facts)
-    write_text(folder / "report.html", report.html(facts, read_json(folder / "evidence.json")))
-    write_text(folder / exported["folder"] / "README.md", report.card(facts))
+def _report(run: Run, exported: Facts) -> None:
+    facts = dict(run.facts)
+    write_json(run.folder / "run.json", facts)
+    write_text(run.folder / "report.html", report.html(facts, read_json(run.folder / "evidence.json")))
+    write_text(run.folder / exported["folder"] / "README.md", report.card(facts))
 
 
 def _own(recipe: Recipe, task: str, metric: str) -> Recipe:
@@ -332,12 +332,19 @@ def _seeds(recipe: Recipe) -> Sequence[int]:
     return range(recipe.seed, recipe.seed + recipe.seeds)
 
 
-def _fingerprints(splits: Splits) -> list[str]:
-    found = [splits.train.fingerprint, splits.validation.fingerprint, splits.test.fingerprint]
-    return found if splits.unlabelled is None else [*found, splits.unlabelled.fingerprint]
+def _fingerprints(splits: Splits, *, test: bool = True) -> list[str]:
+    rows = [splits.train, splits.validation, splits.unlabelled, *([splits.test] if test else [])]
+    return [part.fingerprint if part is not None else "" for part in rows]
+
+
+def _say_all(say: Callable[[str], None], notes: Sequence[str]) -> None:
+    for note in notes:
+        say(note)
 
 
 def _data_facts(splits: Splits) -> Facts:
+    decode(splits)
+
     def facts(rows: Any) -> Facts:
         return {"rows": len(rows), "fingerprint": rows.fingerprint}
 
@@ -347,14 +354,6 @@ def _data_facts(splits: Splits) -> Facts:
 
 def _brief(taught: Facts) -> Facts:
     return {key: value for key, value in taught.items() if key not in ("history", "notes")}
-
-
-def _keep_chosen(folder: Path, folders: dict[str, Path], chosen: Sequence[int]) -> None:
-    """RUN/student and RUN/twin are those of the seeds that were best on validation."""
-    for role, seed in zip(("student", "twin"), chosen, strict=True):
-        source = folders[f"{role}.{seed}"]
-        if source != folder / role:
-            shutil.copytree(source, folder / role, dirs_exist_ok=True)
 
 
 def _teacher_folder(recipe: Recipe, taught: Facts, store: Path, *, given: Loaded | None) -> Path | None:

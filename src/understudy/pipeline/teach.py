@@ -47,6 +47,8 @@ def teach(material: Material, given: Loaded | None = None) -> tuple[Loaded, Fact
         identity = [str(recipe.path), loaded.encoder.fingerprint, str(recipe.width), str(recipe.dropout)]
         return _trained(material, loaded, identity)
     loaded = open_given(material)
+    if material.recipe.student.family == "cut":  # layers that are not there are refused before a teacher is trained
+        students.cut(loaded.model, material.recipe.student.layers)
     if loaded.fresh_head:
         return _trained(material, loaded, [loaded.fingerprint, loaded.encoder.fingerprint])
     return loaded, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(loaded.notes)}
@@ -56,7 +58,7 @@ def untrained(material: Material) -> Loaded:
     """A built-in image family with random weights, for the images and labels of the data."""
     recipe, images = material.recipe.teacher, material.splits.train.inputs["image"]
     encoder = pixel_encoder(images)
-    torch.manual_seed(material.recipe.seed)
+    torch.manual_seed(material.recipe.teacher.seed)
     model = family(
         str(recipe.path), encoder, images, len(material.splits.label_names),
         width=recipe.width or 32, dropout=recipe.dropout or 0.0,
@@ -79,7 +81,12 @@ def open_given(material: Material) -> Loaded:
     head = {"auto": "auto", "always": "new", "never": "keep"}[recipe.fine_tune]
     limit = material.recipe.data.limit
     loaded = open_teacher(
-        recipe.path, task=material.task.name, label_names=names, head=head, limit=limit, seed=material.recipe.seed
+        recipe.path,
+        task=material.task.name,
+        label_names=names,
+        head=head,
+        limit=limit,
+        seed=material.recipe.teacher.seed,
     )
     if loaded.fresh_head and recipe.fine_tune == "never":
         raise TeacherError(
@@ -124,11 +131,13 @@ def _trained(material: Material, fresh: Loaded, identity: list[str]) -> tuple[Lo
         str(v)
         for v in (recipe.teacher.epochs, recipe.teacher.learning_rate, recipe.teacher.batch_size, recipe.teacher.jitter)
     ]
-    dials += [str(recipe.seed), recipe.teacher.precision]
+    dials += [str(recipe.teacher.seed), recipe.teacher.precision]
     data = [splits.train.fingerprint, splits.validation.fingerprint, *splits.label_names, str(recipe.evaluation.metric)]
     fingerprint = content_hash("teacher-1", *identity, *dials, *data)
     folder = material.store / "teachers" / fingerprint
     if not sealed(folder):
+        if folder.is_dir():
+            material.journal.progress.say(f"the stored teacher {fingerprint[:8]} is damaged: it is trained again")
         _train(material, folder, fresh)
     facts = read_json(folder / "training.json")
     notes = [
@@ -144,9 +153,9 @@ def _train(material: Material, folder: Path, fresh: Loaded) -> None:
     model, encoder = fresh.model, fresh.encoder
     recipe, splits, journal = material.recipe, material.splits, material.journal
     journal.progress.stage("teach")
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(recipe.teacher.seed)
     jitter = recipe.teacher.jitter
-    view = partial(_jitter, most=jitter, seed=recipe.seed) if jitter else None
+    view = partial(_jitter, most=jitter, seed=recipe.teacher.seed) if jitter else None
     feed = Feed(splits.train, {"student": encoder}, view=view)
     student = students.Student(model)
     checkpoints = folder.parent / f"{folder.name}.checkpoints"
@@ -157,7 +166,7 @@ def _train(material: Material, folder: Path, fresh: Loaded) -> None:
         batch_size=recipe.teacher.batch_size,
         learning_rate=recipe.teacher.learning_rate or 1e-3,
         precision=precision,
-        seed=recipe.seed,
+        seed=recipe.teacher.seed,
         checkpoint_seconds=recipe.train.checkpoint_seconds,
     )
     try:

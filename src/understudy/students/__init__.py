@@ -1,6 +1,6 @@
 """Students: cut from a teacher, or of a small family built for speed."""
 
-from understudy.students.cut import cut, inheritance, layer_stack, uniform_layers
+from understudy.students.cut import cut, inheritance, layer_stack, reorder_labels, uniform_layers
 from understudy.students.saving import bytes_on_disk, load, parameters, save
 from understudy.students.static import Static
 from understudy.students.student import Student
@@ -20,6 +20,7 @@ __all__ = [
     "load",
     "parameters",
     "principal_components",
+    "reorder_labels",
     "save",
     "static_vectors",
     "uniform_layers",

@@ -4,7 +4,7 @@ from understudy.teachers.label import score_rows, scorer
 from understudy.teachers.labels import Alignment, align
 from understudy.teachers.live import Live
 from understudy.teachers.load import open_teacher
-from understudy.teachers.loaded import Loaded, describe
+from understudy.teachers.loaded import Loaded, describe, given, weights_hash
 from understudy.teachers.own import save_teacher
 from understudy.teachers.stored import Stored
 
@@ -15,8 +15,10 @@ __all__ = [
     "Stored",
     "align",
     "describe",
+    "given",
     "open_teacher",
     "save_teacher",
     "score_rows",
     "scorer",
+    "weights_hash",
 ]

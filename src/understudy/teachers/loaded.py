@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from understudy.encoding import Encoder
+from understudy.files import content_hash
 from understudy.teachers.labels import Alignment
 
 
@@ -41,6 +43,25 @@ class Loaded:
     def label_order(self) -> tuple[int, ...] | None:
         """Columns in the order of the data's labels, None where nothing moves."""
         return self.alignment.order if self.alignment is not None and self.alignment.permuted else None
+
+
+def given(model: nn.Module, encoder: Encoder) -> Loaded:
+    """A module of your own as a teacher: trained elsewhere, its columns in the order of the data's labels.
+
+    Args:
+        model: called with the encoder's inputs it gives logits; a module with one input gets it by position.
+        encoder: turns raw rows into the model's inputs.
+    """
+    return Loaded(model, encoder, None, False, describe(model), weights_hash(model))
+
+
+def weights_hash(model: nn.Module) -> str:
+    """Hash of what a module is (its printed structure) and of its weights: what decides its answers."""
+    parts: list[str | bytes] = [repr(model)]
+    for name, value in model.state_dict().items():
+        tensor = value.detach().cpu().contiguous()
+        parts += [name, str(tensor.dtype), str(tuple(tensor.shape)), tensor.view(-1).view(torch.uint8).numpy().data]
+    return content_hash(*parts)
 
 
 def describe(model: nn.Module) -> str:

@@ -11,31 +11,48 @@ from torch import Tensor, nn
 from understudy.errors import UsageError, choices
 from understudy.objectives import Term
 from understudy.records import Batch, Outputs, Targets
+from understudy.students import Student
+
+RESERVED = ("loss", "agreement")  # what is logged beside the terms
 
 
 class Distillation(nn.Module):
     """Students, connectors and terms: optimiser, clipping, DDP and checkpoints cover all of it.
 
     Args:
-        students: name -> student; ``student`` is the one that ships, ``peer.1`` ... learn beside it.
+        students: name -> student; ``student`` is the one that ships, ``peer.1`` ... learn beside it. A module without
+            a ``bind(needs)`` of its own is wrapped into a `students.Student`; ``given`` keeps what came.
         terms: what must match. ``of`` and ``against`` are resolved here, in one forward: a student's own main output
             is ``self``, other students are read by name, and both are detached on the side that teaches.
+
+    Raises:
+        UsageError: no terms, two of one name, or no student called ``student``.
     """
 
     def __init__(self, students: Mapping[str, nn.Module], terms: Sequence[Term]) -> None:
         super().__init__()
         names = [term.name for term in terms]
-        if len(set(names)) != len(names):
-            raise UsageError(f"every term needs a name of its own, got {', '.join(names)}")
+        if len({*names, *RESERVED}) != len(names) + len(RESERVED):
+            raise UsageError(f"every term needs a name of its own (not {' or '.join(RESERVED)}), got {', '.join(names)}")
         if not terms:
             raise UsageError("an objective needs at least one term, got none")
+        if "student" not in students:
+            raise UsageError(f'one of a cohort is called "student", the one that ships; got {", ".join(students)}')
+        self.given = dict(students)
         self.names = tuple(students)
-        self.students = nn.ModuleList(students.values())
+        self.students = nn.ModuleList([_answering(name, module) for name, module in students.items()])
         self.terms = tuple(terms)
         self.connectors = nn.ModuleDict()
+        self.idle: list[str] = []
 
     def bind(self, teacher: Any) -> None:
         """Resolves every term's needs, before step 0: what cannot be given is one error that names the term."""
+        theirs: Any = getattr(teacher, "model", None)
+        if isinstance(theirs, nn.Module) and {id(p) for p in theirs.parameters()} & {id(p) for p in self.parameters()}:
+            raise UsageError(
+                "the student shares weights with its teacher, which would change while it teaches: give the student "
+                "a copy (copy.deepcopy, or students.cut)"
+            )
         wanted: dict[str, set[str]] = {name: set() for name in self.names}
         asked: set[str] = set()
         for term in self.terms:
@@ -47,9 +64,8 @@ class Distillation(nn.Module):
                     raise UsageError(f'term "{term.name}" learns from "{term.against}", and there is no teacher')
                 asked |= {f"{term.against}.{signal}" for signal in term.needs.source}
         for name, student in zip(self.names, self.students, strict=True):
-            bind: Any = getattr(student, "bind", None)
-            if bind is not None:
-                bind(frozenset(wanted[name]))
+            answering: Any = student
+            answering.bind(frozenset(wanted[name]))
         if asked:
             teacher.bind(frozenset(asked))
 
@@ -88,8 +104,12 @@ class Distillation(nn.Module):
     def settle(self, batch: Batch, targets: Targets) -> list[str]:
         """Builds the connectors from the shapes of one real batch and freezes what no term reaches; returns its names.
 
-        A parameter without a gradient stops several processes dead, and one process would decay it for nothing. Runs
-        in eval mode and leaves the random state alone but for what the connectors' own initialisation draws.
+        A parameter without a gradient stops several processes dead, and one process would decay it for nothing; so
+        would a term of weight 0. Runs in eval mode and leaves the random state alone but for what the connectors' own
+        initialisation draws.
+
+        Raises:
+            UsageError: no term reaches anything that may learn.
         """
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
@@ -97,17 +117,26 @@ class Distillation(nn.Module):
             outputs, taught = self._hear(batch, targets)
         for term in self.terms:
             if term.connector is not None:
-                self.connectors[term.name] = term.connector(outputs.of(term.of), taught.of(term.against))
-        total = torch.stack(list(self(batch, targets).values())).sum()
-        total.backward()
-        idle = [name for name, p in self.named_parameters() if p.requires_grad and p.grad is None]
+                connector = term.connector(outputs.of(term.of), taught.of(term.against))
+                self.connectors[term.name] = connector.to(batch.masks[term.per].device)
+        sums = self(batch, targets)
+        reached = [sums[term.name] for term in self.terms if term.weight != 0 and sums[term.name].requires_grad]
+        if not reached:
+            raise UsageError(f"nothing would learn: no term ({', '.join(sums)}) reaches a parameter that may change")
+        torch.stack(reached).sum().backward()
+        self.idle = [name for name, p in self.named_parameters() if p.requires_grad and p.grad is None]
         for name, parameter in self.named_parameters():
             parameter.grad = None
-            parameter.requires_grad_(parameter.requires_grad and name not in idle)
+            parameter.requires_grad_(parameter.requires_grad and name not in self.idle)
         self.forget()
         for module, training in modes:
             module.training = training
-        return idle
+        return self.idle
+
+    def thaw(self) -> None:
+        """Lets what ``settle`` froze learn again: another training, with other terms, may reach it."""
+        for name in self.idle:
+            self.get_parameter(name).requires_grad_(True)
 
     def forget(self) -> None:
         """Lets connectors with a memory drop what they saw in a step that is not going to happen."""
@@ -121,6 +150,15 @@ class Distillation(nn.Module):
         """
         for connector in self.connectors.values():
             _ask(connector, "commit", gather)
+
+
+def _answering(name: str, module: nn.Module) -> nn.Module:
+    """Something with ``bind(needs)`` that answers with signals called ``name.signal``.
+
+    A `Student` is wrapped anew: its name may be another here, and what it was bound to is its owner's.
+    """
+    inner = module.module if type(module) is Student else module
+    return inner if hasattr(inner, "bind") else Student(inner, name)
 
 
 def _ask(connector: nn.Module, what: str, *arguments: Any) -> None:

@@ -1,0 +1,64 @@
+"""What would fail only after hours of training, refused before its first step."""
+
+from __future__ import annotations
+
+from understudy.data import Splits
+from understudy.data.problems import nearest
+from understudy.encoding import PixelEncoder, RowError
+from understudy.errors import DataError, RecipeError, TeacherError
+from understudy.pipeline.defaults import TEACHERS
+from understudy.pipeline.recipe import Recipe
+from understudy.statistics import METRICS
+
+
+def refuse(recipe: Recipe, splits: Splits) -> None:
+    """Checks a resolved recipe against its rows; looks at no label of the test split.
+
+    Raises:
+        RecipeError: a metric that is not known, or gates and labels of interest that are no label of the data.
+        TeacherError: a built-in image teacher where there are no images.
+    """
+    metric = str(recipe.evaluation.metric)
+    if metric not in METRICS:
+        raise RecipeError(f'evaluation.metric: no metric "{metric}" ({nearest(metric, METRICS)}); --metric says it')
+    if recipe.teacher.path in TEACHERS.keys() - {"encoder"} and "image" not in splits.train.inputs:
+        raise TeacherError(
+            f"the built-in teacher {recipe.teacher.path} reads images, and the task is {recipe.task}: "
+            "name the folder of a transformers model with --teacher"
+        )
+    names, counts = splits.label_names, splits.validation.counts(len(splits.label_names))
+    outside = recipe.evaluation.out_of_scope
+    if outside is not None and outside not in names:
+        raise RecipeError(_no_label("evaluation.out_of_scope", outside, names))
+    for label in recipe.export.floors:
+        if label not in names:
+            raise RecipeError(_no_label("export.floors", label, names))
+        if not counts[names.index(label)]:
+            raise RecipeError(
+                f'export.floors names "{label}", which no validation row has: its recall cannot be measured; '
+                "add such rows to validation, or take the floor out"
+            )
+
+
+def _no_label(key: str, name: str, names: tuple[str, ...]) -> str:
+    return f'{key} names "{name}", which is no label of the data ({nearest(name, names)})'
+
+
+def decode(splits: Splits) -> None:
+    """Opens every image once: a broken one in the test split is found now, and not after the training.
+
+    Raises:
+        DataError: an image that cannot be decoded; its split and row (from 1) are named.
+    """
+    encoder = PixelEncoder((8, 8), channels=1)
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    for name, part in (parts | {"unlabelled": splits.unlabelled}).items():
+        if part is None or "image" not in part.inputs:
+            continue
+        try:
+            for start in range(0, len(part), 1024):
+                encoder.encode({"image": part.inputs["image"][start : start + 1024]})
+        except RowError as error:
+            raise DataError(
+                f"{name}, row {start + error.row + 1:,}: {error.problem}; replace the image, or take the row out"
+            ) from None

@@ -1,0 +1,147 @@
+"""The docs say what the code does: the page of dials is the recipe's schema, and every command that is shown parses.
+
+After a change of the recipe, `python tests/test_docs.py` writes docs/recipe.md anew.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from understudy.pipeline.defaults import FAMILIES, TEACHERS
+from understudy.pipeline.recipe import NAMED, recipe_keys, schema
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "recipe.md"
+HEAD = """\
+# The recipe
+
+Generated from the schema by `python tests/test_docs.py`; a test compares the two. `understudy schema` prints the same as
+JSON schema, for editors. Every key can be set in a YAML file (`--recipe FILE`) and on the command line
+(`--set train.epochs=3`); a file gives way to options, and those to `--set`. Unknown keys are errors. A run writes
+`recipe.yaml` with every decision filled in.
+"""
+
+
+def page() -> str:
+    """docs/recipe.md as it should be."""
+    whole = schema()
+    parts = [HEAD]
+    for section in ("", *(name for name, entry in whole["properties"].items() if "$ref" in entry)):
+        entry = whole["$defs"][section.title()] if section else whole
+        fields = {key.rpartition(".")[2]: field for key, field in recipe_keys() if key.rpartition(".")[0] == section}
+        lines = [
+            f"## {section or 'the run'}\n",
+            f"{entry['description']}\n",
+            *head("key", "takes", "default", "what it does"),
+        ]
+        for key, field in fields.items():
+            default = "required" if field.is_required() else "unset" if field.default is None else show(field.default)
+            name = f"`{section}.{key}`" if section else f"`{key}`"
+            lines.append(cells(name, takes(entry["properties"][key]), default, field.description or ""))
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join([*parts, decided(), named()])
+
+
+def head(*names: str) -> list[str]:
+    return [cells(*names), "|---" * len(names) + "|"]
+
+
+def cells(*texts: str) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def show(value: Any) -> str:
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def takes(entry: Mapping[str, Any]) -> str:
+    """A JSON schema in a few words."""
+    if "anyOf" in entry:
+        return " or ".join(takes(one) for one in entry["anyOf"] if one.get("type") != "null")
+    if "enum" in entry or "const" in entry:
+        return ", ".join(f"`{value}`" for value in entry.get("enum", [entry.get("const")]))
+    kind = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}.get(entry["type"])
+    if entry["type"] == "array":
+        return f"list of {takes(entry['items'])}"
+    if entry["type"] == "object":
+        return f"label: {takes(entry['additionalProperties'])}"
+    limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    ends = [f"{sign} {entry[name]:g}" for name, sign in limits.items() if name in entry]
+    return f"{kind} {', '.join(ends)}".strip()
+
+
+def decided() -> str:
+    """What stands in the place of an unset key, by family."""
+    lines = ["## What is decided where a key is unset\n"]
+    tables = {f"student, {task}": families for task, families in FAMILIES.items()} | {"teacher": TEACHERS}
+    for name, families in tables.items():
+        keys = list(dict.fromkeys(key for dials in families.values() for key in dials))
+        lines += head(name, *keys)
+        lines += [cells(show(name), *(str(dials.get(key, "")) for key in keys)) for name, dials in families.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def named() -> str:
+    """Recipes that need no file."""
+    lines = ["## Recipes known by name\n", *head("--recipe", "sets")]
+    for name, said in NAMED.items():
+        sets = [
+            f"{section}.{key}={value}"
+            for section, dials in said.items()
+            if isinstance(dials, Mapping)
+            for key, value in dials.items()
+        ]
+        sets += [f"{key}={value}" for key, value in said.items() if not isinstance(value, Mapping)]
+        lines.append(cells(show(name), ", ".join(map(show, sets))))
+    return "\n".join(lines) + "\n"
+
+
+def shown_commands(text: str) -> Iterator[list[str]]:
+    """Every ``understudy ...`` line of the code blocks, as words."""
+    for block in re.findall(r"^```(?:sh|console|text)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line.removeprefix("$ ").partition(" #")[0].rpartition("| ")[2], posix=True)
+            if words[:1] == ["understudy"]:
+                yield words[1:]
+
+
+def test_the_page_of_dials_is_the_schema() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/test_docs.py"
+    assert page().count("\n| `train.") == sum(key.startswith("train.") for key, _ in recipe_keys())
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda p: p.name)
+def test_commands_that_are_shown_parse(path: Path) -> None:
+    import typer
+
+    from understudy.cli.app import build
+
+    program: Any = typer.main.get_command(build())
+    found = list(shown_commands(path.read_text(encoding="utf-8")))
+    for command, *arguments in found:
+        program.commands[command].make_context(command, arguments)  # raises on an option that is not there
+    assert found or path.name != "README.md"
+
+
+def test_links_lead_to_files() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8"))]
+    assert len(links) > 4
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_is_short_and_nothing_names_a_machine() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.py")]
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 200
+    assert [p.name for p in pages if re.search(r"(?<![\w./-])/(work|root|home|tmp|opt)/", p.read_text("utf-8"))] == []
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
