@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,51 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer: Any) 
     BertModel(_config(tiny_tokenizer)).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A whole run on a few hundred texts, made by the command line. Read-only: copy what is to be changed.
+
+    Attributes:
+        folder: the run; its store is ``.store`` beside it.
+        data: train (240 rows), validation (80), test (100) and unlabelled (60) as CSV files.
+        teacher: folder of the trained ``tiny_bert``.
+        dials: the options that it was made with, beside --teacher, --data and --out.
+    """
+
+    folder: Path
+    data: Path
+    teacher: Path
+    dials: tuple[str, ...]
+
+    def call(self, verb: str = "distill", *, out: Path | None = None, data: Path | None = None) -> list[str]:
+        """The command line that made it, or one like it."""
+        named = ["--teacher", str(self.teacher), "--data", str(data or self.data), "--out", str(out or self.folder)]
+        return [verb, *named, *self.dials]
+
+
+@pytest.fixture(scope="session")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_bert: Callable[..., Path],
+    tiny_texts: Callable[..., tuple[list[str], list[int]]],
+) -> Finished:
+    """A static student of ``tiny_bert``, distilled, exported, evaluated and reported."""
+    from understudy.cli.app import run
+
+    root = tmp_path_factory.mktemp("finished")
+    (root / "data").mkdir()
+    texts, ids = tiny_texts(480, seed=1)
+    start = 0
+    for name, rows in (("train", 240), ("validation", 80), ("test", 100), ("unlabelled", 60)):
+        some = [(text, LABELS[i]) for text, i in zip(texts, ids, strict=True)][start : start + rows]
+        lines = ["text", *(text for text, _ in some)] if name == "unlabelled" else None
+        lines = lines or ["text,label", *(f"{text},{label}" for text, label in some)]
+        (root / "data" / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        start += rows
+    dials = ("--student", "static", "--epochs", "3", "--temperature", "2", "--set", "train.learning_rate=1e-2")
+    dials += ("--set", "student.buckets=256", "--set", "student.dimensions=32", "--set", "evaluation.latency_rows=20")
+    made = Finished(root / "runs" / "text", root / "data", tiny_bert(steps=80), dials)
+    assert run(made.call()) == 0
+    return made

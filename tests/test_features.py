@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
-from understudy.features import Capture, capture
+from understudy.features import Capture, capture, find
 
 
 class Residual(nn.Module):
@@ -132,7 +132,8 @@ def test_a_wrong_path_among_right_ones_sets_no_hook() -> None:
 @pytest.mark.parametrize(
     ("path", "nearest"),
     [
-        ("encoder.layer.3", "bert.encoder.layer.3"),
+        ("encoder.layr.3", "bert.encoder.layer.3"),
+        ("output.dense", "bert.encoder.layer.0.output.dense"),  # every layer has one: which?
         ("bert.encoder.layer.9", "bert.encoder.layer.3"),
         ("bert.pooler.dens", "bert.pooler.dense"),
         ("classifer", "classifier"),
@@ -185,3 +186,11 @@ def test_a_model_copied_afterwards_carries_no_hook() -> None:
     with capture(model, ["layer"]):
         pass
     assert hooks(copy.deepcopy(model)) == 0
+
+
+def test_a_path_may_leave_out_what_is_the_same_in_the_whole_model() -> None:
+    model = nn.ModuleDict({"bert": nn.ModuleDict({"encoder": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])})})
+    assert find(model, "encoder.1") is model["bert"]["encoder"][1]
+    assert find(model, "bert.encoder.1") is model["bert"]["encoder"][1]
+    with pytest.raises(UsageError, match="no module"):
+        find(model, "coder.1")

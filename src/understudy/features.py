@@ -82,15 +82,20 @@ def capture(model: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor
 
 
 def find(model: nn.Module, path: str) -> nn.Module:
-    """The module at ``path``, as ``named_modules`` names it.
+    """The module at ``path``, as ``named_modules`` names it, or the one module whose path ends with ``.path``.
+
+    So ``encoder.layer.3`` is found in a BERT and in the same BERT under a head (``bert.encoder.layer.3``).
 
     Raises:
-        UsageError: there is none, with up to three of the nearest paths.
+        UsageError: there is none, or several end so; with up to three of the nearest paths.
     """
     with suppress(AttributeError):
         if path:
             return model.get_submodule(path)
     known = [name for name, _ in model.named_modules() if name]
+    ending = [name for name in known if path and name.endswith(f".{path}")]
+    if len(ending) == 1:
+        return model.get_submodule(ending[0])
     tail = path.rpartition(".")[2]
     near = difflib.get_close_matches(path, known, n=3, cutoff=0.6)
     near = near or [name for name in known if tail and name.rpartition(".")[2] == tail][:3]

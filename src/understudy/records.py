@@ -35,6 +35,8 @@ class Batch:
 
     def to(self, device: Any) -> Batch:
         """The same batch with every tensor on ``device``."""
+        if getattr(self.labels, "device", None) == device:  # all of a batch is in one place
+            return self
         return replace(
             self,
             inputs={name: {k: v.to(device) for k, v in encoding.items()} for name, encoding in self.inputs.items()},
@@ -54,11 +56,12 @@ class Outputs:
 
     signals: Mapping[str, Any]
 
-    def of(self: Self, name: str) -> Self:
+    def of(self, name: str) -> Outputs:
         """The signals of one output or source, without its prefix."""
-        prefix = f"{name}."
-        mine = {key.removeprefix(prefix): value for key, value in self.signals.items() if key.startswith(prefix)}
-        return replace(self, signals=mine)
+        return Outputs(self._mine(f"{name}."))
+
+    def _mine(self, prefix: str) -> dict[str, Any]:
+        return {key.removeprefix(prefix): value for key, value in self.signals.items() if key.startswith(prefix)}
 
     def detach(self: Self) -> Self:
         """The same values, cut off from the gradient: how a peer or a deeper layer teaches."""
@@ -85,5 +88,4 @@ class Targets(Outputs):
 
     def of(self, name: str) -> Targets:
         """The signals of one source; ``support`` keeps that source's mask under the key ``""``."""
-        mine = super().of(name)
-        return replace(mine, support={"": self.support[name]} if name in self.support else {})
+        return Targets(self._mine(f"{name}."), {"": self.support[name]} if name in self.support else {})

@@ -97,7 +97,7 @@ def test_what_cannot_be_given_names_what_can(hugging: Any) -> None:
     with pytest.raises(UsageError, match="attention"):
         bert.bind(frozenset({"attention.1"}))
     with pytest.raises(UsageError, match=r"nearest: bert\.encoder\.layer\.3"):
-        bert.bind(frozenset({"module:encoder.layer.3"}))
+        bert.bind(frozenset({"module:encoder.layr.3"}))
     assert bert.needs == {"logits"}  # a refused binding changes nothing
 
 

@@ -1,4 +1,4 @@
-"""One optimiser step carries everything the plan promises; run as a script it is one process of a torchrun.
+"""One optimiser step carries everything the plan promises.
 
 The student has an exit that its last layer teaches, a peer learns beside it, a language-model head is matched in tiles
 without ever making its logits, a contrastive term remembers negatives, and 40 % of the rows have no label.
@@ -6,7 +6,6 @@ without ever making its logits, a contrastive term remembers negatives, and 40 %
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -53,6 +51,9 @@ class Net(nn.Module):
         self.first, self.second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
         self.exit, self.last = nn.Linear(WIDTH, CLASSES), nn.Linear(WIDTH, CLASSES)
         self.unused = nn.Linear(WIDTH, 3)  # no term reaches it
+
+    def bind(self, needs: frozenset[str]) -> None:
+        """Answers with signals of its own, whatever is asked: nothing wraps it."""
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
         mask = inputs["attention_mask"].float()
@@ -165,15 +166,3 @@ def weights(
         validate=validate, folder=folder, device="cpu", **more,
     )  # fmt: skip
     return seen
-
-
-if __name__ == "__main__":
-    found = weights(int(sys.argv[1]))
-    if not Path(sys.argv[2]).exists():
-        from accelerate import PartialState
-
-        assert PartialState().num_processes == 2, "wanted two processes"
-        if PartialState().is_main_process:
-            save_file(found, sys.argv[2])
-        PartialState().wait_for_everyone()
-        PartialState().destroy_process_group()

@@ -10,6 +10,7 @@ import torch
 
 from understudy.data.examples import Examples
 from understudy.encoding import Encoder
+from understudy.files import content_hash
 from understudy.records import Batch
 
 View = Callable[..., Any]
@@ -20,9 +21,10 @@ class Feed:
 
     Args:
         examples: the rows; label -1 marks a row without one, which counts in soft terms and not in hard ones.
-        encoders: model name -> encoder (``{"student": ..., "teacher": ...}``); each encodes all rows once, here.
+        encoders: model name -> encoder (``{"student": ..., "teacher": ...}``); each encodes all rows once, here. The
+            first one's lengths decide which rows share a batch, and its padding what the mask ``tokens`` counts.
         class_weights: [K] weight of a labelled row by its class, default 1.
-        view: ``view(features, keys, epoch=...)`` on the student's pixels, a pure function (see ``data.views``).
+        view: ``view(pixels, keys, epoch=...)``, a pure function (see ``data.views``), for the pixels of every model.
     """
 
     def __init__(
@@ -35,36 +37,40 @@ class Feed:
     ) -> None:
         self.examples = examples
         self.encoders = dict(encoders)
-        self.features = {name: encoder.encode(examples.inputs) for name, encoder in encoders.items()}
+        once = {encoder.fingerprint: encoder.encode(examples.inputs) for encoder in encoders.values()}
+        self.features = {name: once[encoder.fingerprint] for name, encoder in encoders.items()}
         self.view = view
         labels = np.array(examples.labels, dtype=np.int64)
         known = labels >= 0
         weights = known.astype(np.float32)
         if class_weights is not None:
             weights[known] = np.asarray(class_weights, dtype=np.float32)[labels[known]]
-        self.labels = torch.from_numpy(labels)
-        self.label_weights = torch.from_numpy(weights)
+        self.labels, self.label_weights = labels, weights
         first = next(iter(encoders))
         self.lengths = np.asarray(encoders[first].lengths(self.features[first]), dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.examples)
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the rows in their order, of how each model reads them, and of their weights; a view is not in it."""
+        readers = [part for name, encoder in self.encoders.items() for part in (name, encoder.fingerprint)]
+        return content_hash(self.examples.fingerprint, *readers, self.label_weights.tobytes())
+
     def batch(self, rows: np.ndarray[Any, Any], *, fillers: int = 0, epoch: int = 0) -> Batch:
         """The rows as one batch; the last ``fillers`` of them weigh nothing in any term."""
-        keys = tuple(self.examples.keys[i] for i in rows)
+        keys = tuple(map(self.examples.keys.__getitem__, rows.tolist()))
         inputs = {name: self._encoded(name, rows, keys, epoch) for name in self.features}
-        chosen = torch.from_numpy(rows)
-        examples = torch.ones(len(rows))
-        labelled = self.label_weights[chosen]
+        examples, labelled = np.ones(len(rows), np.float32), self.label_weights[rows]
         if fillers:
-            examples[-fillers:] = 0
-            labelled = labelled * examples
-        masks = {"examples": examples, "labelled": labelled}
+            examples[-fillers:] = labelled[-fillers:] = 0
+        masks = {"examples": torch.from_numpy(examples), "labelled": torch.from_numpy(labelled)}
         attention = next(iter(inputs.values())).get("attention_mask")
         if attention is not None:
-            masks["tokens"] = attention * examples[:, None]
-        return Batch(keys=keys, inputs=inputs, labels=self.labels[chosen], masks=masks, epoch=epoch)
+            masks["tokens"] = attention * masks["examples"][:, None]
+        labels = torch.from_numpy(self.labels[rows])
+        return Batch(keys=keys, inputs=inputs, labels=labels, masks=masks, epoch=epoch)
 
     def _encoded(self, name: str, rows: np.ndarray[Any, Any], keys: tuple[str, ...], epoch: int) -> dict[str, Any]:
         arrays = self.encoders[name].collate(self.features[name], rows)

@@ -46,6 +46,8 @@ def share(rows: Indices, *, rank: int, world: int, micro: int) -> list[tuple[Ind
     >>> [(part.tolist(), filler) for part, filler in share(np.arange(5), rank=1, world=2, micro=2)]
     [([1, 3], 0), ([0], 1)]
     """
+    if world == 1 and micro >= len(rows):
+        return [(rows, 0)]
     each = -(-len(rows) // world)
     mine = rows[rank::world]
     fillers = each - len(mine)

@@ -110,6 +110,10 @@ def compare(
         result["out_of_scope"], result["in_scope"] = scope_of(
             models, label=out_of_scope, label_names=label_names, metric=metric, seed=seed, draws=draws
         )
+        inside = labels != list(label_names).index(out_of_scope)
+        if inside.any():
+            gain = difference(metric, labels[inside], ours[:, inside], theirs[:, inside], seed=seed, draws=draws)
+            result["in_scope"]["difference"] = gain.as_dict()
     return result
 
 

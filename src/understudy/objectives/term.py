@@ -48,7 +48,7 @@ class Term:
         per: the mask in ``batch.masks`` that is counted.
         needs: the signals that ``value`` reads.
         of: the output that learns: ``student``, ``exit.0``, ``peer.1``.
-        against: the source that teaches: ``teacher``, ``teacher.fr``, ``self``, ``peer.*``, ``labels``.
+        against: the source that teaches: ``teacher``, ``teacher.fr``, ``self``, ``peer.1``, ``labels``.
         connector: builds the trained part that never ships from observed outputs and targets, before the optimiser.
         coupled: the value of one entry depends on the others, so that splitting a batch changes it.
         formula: for people.
@@ -96,10 +96,10 @@ class Term:
             UsageError: no such mask, or a value of another shape than the mask.
         """
         mask = self._mask(batch)
-        counted = mask != 0
         # A look at the mask costs nothing on a CPU, stand-ins a fifth of the term; elsewhere the look would stall.
-        everything = not mask.numel() or (mask.device.type == "cpu" and bool(counted.all()))
+        everything = not mask.numel() or (mask.device.type == "cpu" and bool(mask.all()))
         if not everything:
+            counted = mask != 0
             outputs, targets = _covered(outputs, counted), _covered(targets, counted)
         if connector is None:
             value = self.value(outputs, targets, batch)
@@ -111,7 +111,7 @@ class Term:
                 f"got {list(value.shape)}: values are unreduced"
             )
         weighed = wide(value) * mask
-        return weighed.sum() if everything else torch.where(counted, weighed, 0.0).sum()
+        return weighed.sum() if everything else torch.where(mask != 0, weighed, 0.0).sum()
 
     def _mask(self, batch: Batch) -> Tensor:
         if self.per not in batch.masks:

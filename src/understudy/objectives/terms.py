@@ -209,7 +209,8 @@ def _soft_labels(
     student, teacher, support = outputs["logits"], targets["logits"], _support(targets)
     if support is not None:
         student, teacher = select(student, teacher, support)
-    return factor * divergence(student, teacher, temperature=temperature)
+    value = divergence(student, teacher, temperature=temperature)
+    return value if factor == 1.0 else factor * value
 
 
 def _hard_labels(outputs: Outputs, targets: Targets, batch: Batch, *, smoothing: float) -> Tensor:

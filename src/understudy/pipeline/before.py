@@ -8,6 +8,7 @@ from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError
 from understudy.pipeline.defaults import TEACHERS
 from understudy.pipeline.recipe import Recipe
+from understudy.pipeline.watching import check_tracker
 from understudy.statistics import METRICS
 
 
@@ -17,7 +18,9 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
     Raises:
         RecipeError: a metric that is not known, or gates and labels of interest that are no label of the data.
         TeacherError: a built-in image teacher where there are no images.
+        UsageError: a tracker that is not there.
     """
+    check_tracker(recipe.train.track)
     metric = str(recipe.evaluation.metric)
     if metric not in METRICS:
         raise RecipeError(f'evaluation.metric: no metric "{metric}" ({nearest(metric, METRICS)}); --metric says it')

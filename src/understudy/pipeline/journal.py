@@ -29,6 +29,7 @@ class Journal:
         self.progress = progress
         self.stages: list[Facts] = []
         self.interrupted: str | None = None
+        self._begun = ""
 
     def stage(
         self, name: str, inputs: Sequence[str], work: Callable[[], Facts], *, outputs: Sequence[Path] = ()
@@ -48,7 +49,7 @@ class Journal:
             self._note(name, "reused", record["seconds"], fingerprint)
             facts: Facts = record["facts"]
             return facts
-        self.progress.stage(name)
+        self.begin(name)
         self.log("stage", name=name, status="started", fingerprint=fingerprint)
         began = time.perf_counter()
         try:
@@ -62,6 +63,12 @@ class Journal:
         self._note(name, "done", seconds, fingerprint)
         self._check_interrupt(name)
         return facts
+
+    def begin(self, name: str) -> None:
+        """Tells who listens that a stage begins, once."""
+        if name != self._begun:
+            self._begun = name
+            self.progress.stage(name)
 
     def forget(self, name: str) -> None:
         """Makes a stage run again; what it wrote stays until it is replaced."""

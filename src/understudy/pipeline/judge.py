@@ -42,7 +42,6 @@ class Cast:
         twins: seed -> trained twin.
         chosen: the seed that ships (best student on validation) and that of its twin in the table (best twin).
         artefact: the exported folder.
-        rows: the teacher's validation logits.
     """
 
     teacher: Loaded
@@ -106,6 +105,7 @@ def judge(
         gates=cast.exported["gates"],
         **common,
     )
+    verdict["why"] += _inside(comparison)
     facts = {
         "models": models,
         "baselines": [
@@ -122,6 +122,19 @@ def judge(
         "verdict": verdict,
     }
     return facts, scored
+
+
+def _inside(comparison: Facts) -> str:
+    """The same comparison without the rows that belong to no class: one bias on one logit moves many of those."""
+    scope = comparison["in_scope"]
+    if not scope or "difference" not in scope:
+        return ""
+    gain, kept = scope["difference"], scope["retention"]
+    ends = " to ".join(f"{100 * gain[end]:+.2f}" for end in ("low", "high"))
+    return (
+        f" On the {scope['rows']:,} rows in scope the student is {100 * gain['value']:+.2f} points from its twin "
+        f"(95 % interval {ends}), and the artefact keeps {100 * kept:.1f} % of the teacher."
+    )
 
 
 def _score_all(material: Material, cast: Cast) -> dict[str, Scored]:

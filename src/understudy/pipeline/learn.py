@@ -22,7 +22,7 @@ from understudy.pipeline.journal import Facts
 from understudy.pipeline.label import open_store
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.recipe import Recipe, with_values
-from understudy.pipeline.watching import watch
+from understudy.pipeline.watching import watching
 from understudy.teachers import Live, Loaded, Stored
 from understudy.training import Settings, Training, probe, train
 
@@ -95,11 +95,13 @@ class Classroom:
             feed, terms, source = self.twin_feed, [match.hard_labels()], None
             each = -(-len(feed) // settings.batch_size)
             settings = replace(settings, epochs=-(-steps // each), max_steps=min(steps, settings.max_steps or steps))
-        progress = self.material.journal.progress
-        return train(
-            student, feed, objective=terms, teacher=source, settings=settings, validate=self.validate, folder=folder,
-            watch=watch(progress, role), should_stop=self.material.journal.should_stop,
-        )  # fmt: skip
+        journal, tracker = self.material.journal, recipe.train.track if folder is not None else None
+        logs = self.material.folder / "track" / f"{role}-{seed}"
+        with watching(journal.progress, role, tracker=tracker, folder=logs) as watch:
+            return train(
+                student, feed, objective=terms, teacher=source, settings=settings, validate=self.validate,
+                folder=folder, watch=watch, should_stop=journal.should_stop,
+            )  # fmt: skip
 
 
 def tune(room: Classroom) -> tuple[Recipe, Facts]:

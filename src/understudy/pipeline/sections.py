@@ -97,7 +97,7 @@ class Student(Section):
     )
     initialise: bool = Field(True, description="Start from the teacher's weights (cut) or vectors (static).")
     dimensions: Count = Field(256, description="static: width of a word vector.")
-    hidden: int = Field(256, ge=0, description="static: width of the head's hidden layer; 0: a linear head.")
+    hidden: Count = Field(256, description="static: width of the head's hidden layer.")
     words: Count = Field(30_000, description="static: most words in the vocabulary.")
     buckets: int = Field(
         16_384, ge=0, description="static: hashed entries for word pairs and character n-grams; 0: none."
@@ -106,7 +106,7 @@ class Student(Section):
     characters: int = Field(4, ge=0, le=8, description="static: length of character n-grams; 0: none.")
     feature_dropout: Dropout = Field(0.15, description="static: share of a row's features dropped in training.")
     width: Count | None = Field(None, description="cnn: channels; mlp: hidden units; by family when unset.")
-    depth: Count = Field(2, description="cnn, mlp: layers.")
+    depth: Count = Field(2, description="mlp: hidden layers.")
     dropout: Dropout = Field(0.1, description="Dropout in the student's head or layers.")
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from understudy import report, runtime
 from understudy.data import Splits, digits, load
 from understudy.errors import UsageError
-from understudy.files import read_json, write_json, write_text
+from understudy.files import content_hash, read_json, write_json, write_text
 from understudy.objectives import Term
 from understudy.pipeline.apprentice import apprentice, own_module
 from understudy.pipeline.before import decode, refuse
@@ -113,7 +113,7 @@ def stage(name: str, folder: Path, *, progress: Progress | None = None) -> Run:
 
 
 def demo(out: Path, *, fresh: bool = False, progress: Progress | None = None) -> Run:
-    """The main job on scikit-learn's handwritten digits: a small cnn teaches a smaller mlp. Nothing is downloaded."""
+    """The main job on scikit-learn's handwritten digits: a cnn teaches a smaller one. Nothing is downloaded."""
     return distill(load_recipe("demo"), out, fresh=fresh, progress=progress)
 
 
@@ -154,7 +154,7 @@ def _perform(
     data = journal.stage("data", _fingerprints(splits), lambda: _data_facts(splits))
     _say_all(say, splits.notes)
 
-    journal.progress.stage("teach")
+    journal.begin("teach")
     loaded, taught = teach(material, teacher)
     _say_all(say, loaded.notes)
     journal.stage("teach", [loaded.fingerprint, *loaded.notes], lambda: {"notes": list(loaded.notes), **_brief(taught)})
@@ -251,7 +251,8 @@ def _facts(
 ) -> dict[str, Any]:
     """The content of run.json."""
     recipe, names = material.recipe, material.splits.label_names
-    surroundings = environment(material)
+    surroundings, stages = environment(material), material.journal.stages
+    reported = content_hash("report", *(one["fingerprint"] for one in stages))
     return {
         "schema": 1,
         "understudy": surroundings["understudy"],
@@ -264,7 +265,7 @@ def _facts(
         "export": {key: value for key, value in exported.items() if key != "gates"},
         "notes": notes,
         "environment": surroundings,
-        "stages": [*material.journal.stages, {"name": "report", "status": "done", "seconds": 0.0, "fingerprint": ""}],
+        "stages": [*stages, {"name": "report", "status": "done", "seconds": 0.0, "fingerprint": reported}],
     }
 
 

@@ -22,7 +22,7 @@ from understudy.pipeline.defaults import TEACHERS
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.pipeline.recipe import Recipe
-from understudy.pipeline.watching import watch
+from understudy.pipeline.watching import watching
 from understudy.tasks.image_classification import pixel_encoder, pixel_statistics
 from understudy.tasks.text_classification import subword_encoder
 from understudy.teachers import Loaded, describe, open_teacher
@@ -152,7 +152,7 @@ def _trained(material: Material, fresh: Loaded, identity: list[str]) -> tuple[Lo
 def _train(material: Material, folder: Path, fresh: Loaded) -> None:
     model, encoder = fresh.model, fresh.encoder
     recipe, splits, journal = material.recipe, material.splits, material.journal
-    journal.progress.stage("teach")
+    journal.begin("teach")
     torch.manual_seed(recipe.teacher.seed)
     jitter = recipe.teacher.jitter
     view = partial(_jitter, most=jitter, seed=recipe.teacher.seed) if jitter else None
@@ -169,17 +169,19 @@ def _train(material: Material, folder: Path, fresh: Loaded) -> None:
         seed=recipe.teacher.seed,
         checkpoint_seconds=recipe.train.checkpoint_seconds,
     )
+    logs = material.folder / "track" / "teacher"
     try:
-        done = train(
-            student,
-            feed,
-            objective=[hard_labels()],
-            settings=settings,
-            validate=material.validator(encoder),
-            folder=checkpoints,
-            watch=watch(journal.progress, "teacher"),
-            should_stop=journal.should_stop,
-        )
+        with watching(journal.progress, "teacher", tracker=recipe.train.track, folder=logs) as watch:
+            done = train(
+                student,
+                feed,
+                objective=[hard_labels()],
+                settings=settings,
+                validate=material.validator(encoder),
+                folder=checkpoints,
+                watch=watch,
+                should_stop=journal.should_stop,
+            )
     except Interrupted as error:
         raise Interrupted(f"teacher: {error}") from None
     with new_folder(folder) as draft:

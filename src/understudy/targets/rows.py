@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,22 +38,25 @@ class Rows:
         self._ends.append(start + len(shard.keys))
         self._held = None
 
-    def gather(self, keys: Sequence[bytes]) -> Arrays:
-        """Signal -> array [N, ...] in the order of the keys. Raises KeyError. There is at least one shard."""
-        rows = np.array([self._place[key] for key in keys], np.int64)
+    def gather(self, keys: Sequence[bytes], signals: Iterable[str] | None = None) -> Arrays:
+        """Signal -> array [N, ...] in the order of the keys. Raises KeyError, and where there is no shard always."""
+        if not self.shards:
+            raise KeyError("no shard")
+        rows = np.array(list(map(self._place.__getitem__, keys)), np.int64)
+        wanted = self.shards[0].signals if signals is None else signals
         if self._held is None and self._bytes() <= self._in_memory:
             names = self.shards[0].signals
             self._held = {name: np.concatenate([shard.signals[name] for shard in self.shards]) for name in names}
         if self._held is not None:
-            return {name: array[rows] for name, array in self._held.items()}
-        return self._from_files(rows)
+            return {name: self._held[name][rows] for name in wanted}
+        return self._from_files(rows, wanted)
 
     def _bytes(self) -> int:
         return sum(array.nbytes for shard in self.shards for array in shard.signals.values())
 
-    def _from_files(self, rows: NDArray[np.int64]) -> Arrays:
+    def _from_files(self, rows: NDArray[np.int64], wanted: Iterable[str]) -> Arrays:
         where = np.searchsorted(self._ends, rows, side="right")
-        first = self.shards[0].signals
+        first = {name: self.shards[0].signals[name] for name in wanted}
         result = {name: np.empty((len(rows), *array.shape[1:]), array.dtype) for name, array in first.items()}
         for i in np.unique(where).tolist():
             inside, shard = where == i, self.shards[i]

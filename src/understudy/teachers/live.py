@@ -13,6 +13,7 @@ from understudy.features import capture, find
 from understudy.records import Batch, Targets
 from understudy.students import Student
 from understudy.teachers.label import asked, call, logits_of
+from understudy.teachers.loaded import weights_hash
 
 _MODULE = "module:"
 
@@ -41,6 +42,11 @@ class Live:
         self.order = None if order is None else torch.tensor(list(order))
         self._hidden: tuple[int, ...] = ()
         self._modules: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the model, its weights and the order of its columns: what decides its answers."""
+        return f"{weights_hash(self.model)} {self.order}"
 
     @property
     def provides(self) -> frozenset[str]:
@@ -77,6 +83,9 @@ class Live:
             inputs = batch.inputs[self.name]
         except KeyError:
             raise UsageError(f'a batch without inputs for "{self.name}": {choices(self.name, batch.inputs)}') from None
+        place = next((tensor.device for tensor in inputs.values()), torch.device("cpu"))
+        if next((parameter.device for parameter in self.model.parameters()), place) != place:
+            self.model.to(place)  # once: where the rows are
         more: dict[str, Any] = {"output_hidden_states": True} if self._hidden else {}
         with asked(self.model), capture(self.model, self._modules) as inside:
             output = call(self.model, inputs, **more)

@@ -25,6 +25,11 @@ class Stored:
         self._signals: frozenset[str] | None = None
 
     @property
+    def fingerprint(self) -> str:
+        """Of the teacher, as the store knows it, and of how it read the rows."""
+        return self.store.fingerprint
+
+    @property
     def provides(self) -> frozenset[str]:
         """Signals that are stored."""
         return frozenset(self.store.stats()["signals"])
@@ -50,14 +55,11 @@ class Stored:
         Raises:
             StoreError: rows without stored targets; they are counted.
         """
-        found = self.store.read(batch.keys)
         device = getattr(batch.labels, "device", torch.device("cpu"))
-        said = {
-            f"{self.name}.{signal}": torch.as_tensor(array, device=device)
-            for signal, array in found.items()
-            if self._signals is None or signal in self._signals
-        }
-        # Stored halves are read as floats: every divergence is computed in fp32.
-        said = {name: value.float() if value.dtype == torch.float16 else value for name, value in said.items()}
+        said = {}
+        for signal, array in self.store.read(batch.keys, signals=self._signals).items():
+            value = torch.from_numpy(array).to(device)
+            # Stored halves are read as floats: every divergence is computed in fp32.
+            said[f"{self.name}.{signal}"] = value.float() if value.dtype == torch.float16 else value
         known = self.store.support.get(self.name)
         return Targets(said, {} if known is None else {self.name: torch.as_tensor(known, device=device)})

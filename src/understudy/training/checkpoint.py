@@ -48,7 +48,11 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Writes FOLDER/step-N whole or not at all, and drops all but the newest two."""
+    """Writes FOLDER/step-N whole or not at all, and then drops all but the newest two of what leads to it.
+
+    What is left of an interrupted write goes too, and so does what claims to be newer: it was skipped, or this would
+    not be the newest.
+    """
     target = folder / f"step-{checkpoint.facts['step']:08d}"
     with new_folder(target) as part:
         for name in ("model", "optimiser", "best", "random"):
@@ -58,8 +62,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
             )
         write_json(part / "facts.json", dict(checkpoint.facts))
         seal(part)
-    for old in sorted(folder.glob("step-*"))[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+    whole = sorted(path for path in folder.glob("step-*") if path <= target)
+    for path in {*folder.glob("step-*"), *folder.glob(".step-*")} - {*whole[-KEEP:]}:
+        shutil.rmtree(path, ignore_errors=True)
     return target
 
 

@@ -33,14 +33,16 @@ class Distillation(nn.Module):
         super().__init__()
         names = [term.name for term in terms]
         if len({*names, *RESERVED}) != len(names) + len(RESERVED):
-            raise UsageError(f"every term needs a name of its own (not {' or '.join(RESERVED)}), got {', '.join(names)}")
+            raise UsageError(
+                f"every term needs a name of its own (not {' or '.join(RESERVED)}), got {', '.join(names)}"
+            )
         if not terms:
             raise UsageError("an objective needs at least one term, got none")
         if "student" not in students:
             raise UsageError(f'one of a cohort is called "student", the one that ships; got {", ".join(students)}')
         self.given = dict(students)
         self.names = tuple(students)
-        self.students = nn.ModuleList([_answering(name, module) for name, module in students.items()])
+        self.students = nn.ModuleList([answering(name, module) for name, module in students.items()])
         self.terms = tuple(terms)
         self.connectors = nn.ModuleDict()
         self.idle: list[str] = []
@@ -64,8 +66,8 @@ class Distillation(nn.Module):
                     raise UsageError(f'term "{term.name}" learns from "{term.against}", and there is no teacher')
                 asked |= {f"{term.against}.{signal}" for signal in term.needs.source}
         for name, student in zip(self.names, self.students, strict=True):
-            answering: Any = student
-            answering.bind(frozenset(wanted[name]))
+            bound: Any = student
+            bound.bind(frozenset(wanted[name]))
         if asked:
             teacher.bind(frozenset(asked))
 
@@ -86,10 +88,10 @@ class Distillation(nn.Module):
         sums = {}
         for term in self.terms:
             connector = self.connectors[term.name] if term.connector is not None else None
-            sums[term.name] = term.total(outputs.of(term.of), taught.of(term.against).detach(), batch, connector)
+            sums[term.name] = term.total(outputs.of(term.of), taught.of(term.against), batch, connector)
         if watch and "teacher.logits" in targets and "student.logits" in outputs:
             same = outputs["student.logits"].argmax(-1) == targets["teacher.logits"].argmax(-1)
-            sums["agreement"] = same.reshape(len(batch), -1).float().mean(-1).detach().sum()
+            sums["agreement"] = same.sum() * (len(batch) / same.numel())
         return sums
 
     def _hear(self, batch: Batch, targets: Targets) -> tuple[Outputs, Targets]:
@@ -99,7 +101,7 @@ class Distillation(nn.Module):
         own = {key.removeprefix("student."): value for key, value in said.items() if key.startswith("student.")}
         exits = {key: value for key, value in own.items() if key.startswith("exit.")}
         mirror = {f"self.{key}": value for key, value in own.items()}
-        return Outputs(said | exits), Targets(said | mirror | dict(targets.signals), targets.support)
+        return Outputs(said | exits), Targets(said | mirror | dict(targets.signals), targets.support).detach()
 
     def settle(self, batch: Batch, targets: Targets) -> list[str]:
         """Builds the connectors from the shapes of one real batch and freezes what no term reaches; returns its names.
@@ -118,7 +120,7 @@ class Distillation(nn.Module):
         for term in self.terms:
             if term.connector is not None:
                 connector = term.connector(outputs.of(term.of), taught.of(term.against))
-                self.connectors[term.name] = connector.to(batch.masks[term.per].device)
+                self.connectors[term.name] = connector.to(batch.masks[term.per].device).eval()
         sums = self(batch, targets)
         reached = [sums[term.name] for term in self.terms if term.weight != 0 and sums[term.name].requires_grad]
         if not reached:
@@ -132,6 +134,15 @@ class Distillation(nn.Module):
         for module, training in modes:
             module.training = training
         return self.idle
+
+    def title(self, parameter: str) -> str:
+        """The name of a parameter as its owner knows it: ``student.head.weight`` for ``students.0.module.head.weight``."""
+        kind, _, rest = parameter.partition(".")
+        if kind != "students":
+            return parameter
+        index, _, inner = rest.partition(".")
+        wrapped = isinstance(self.students[int(index)], Student)
+        return f"{self.names[int(index)]}.{inner.removeprefix('module.') if wrapped else inner}"
 
     def thaw(self) -> None:
         """Lets what ``settle`` froze learn again: another training, with other terms, may reach it."""
@@ -152,13 +163,14 @@ class Distillation(nn.Module):
             _ask(connector, "commit", gather)
 
 
-def _answering(name: str, module: nn.Module) -> nn.Module:
+def answering(name: str, module: nn.Module) -> nn.Module:
     """Something with ``bind(needs)`` that answers with signals called ``name.signal``.
 
     A `Student` is wrapped anew: its name may be another here, and what it was bound to is its owner's.
     """
-    inner = module.module if type(module) is Student else module
-    return inner if hasattr(inner, "bind") else Student(inner, name)
+    if type(module) is Student:
+        return Student(module.module, name)
+    return module if hasattr(module, "bind") else Student(module, name)
 
 
 def _ask(connector: nn.Module, what: str, *arguments: Any) -> None:

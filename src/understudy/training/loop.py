@@ -9,7 +9,7 @@ before the first forward.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from torch import nn
 
 from understudy.data.feed import Feed
 from understudy.data.sampling import epoch_batches, share
-from understudy.errors import Interrupted, NonFiniteError
+from understudy.errors import DataError, Interrupted, NonFiniteError
 from understudy.objectives import Term
 from understudy.records import Batch, Targets
-from understudy.training.distillation import Distillation
+from understudy.training.distillation import RESERVED, Distillation
+from understudy.training.identity import identity
 from understudy.training.optimiser import clip, make_optimiser
 from understudy.training.progress import Training, Watch, silent
 from understudy.training.settings import Settings
@@ -50,41 +51,45 @@ def train(
     """Trains a student, or a cohort of them, until its objective is met as well as its settings allow.
 
     Args:
-        student: any module (see ``students.Student``), or name -> module for a cohort that learns together.
+        student: any module (see ``students.Student``), or name -> module for a cohort that learns together; one of
+            them is called ``student``.
         data: the rows, encoded for student and teacher.
         objective: the terms; ``loss = sum over terms of weight(step) * sum of values / count``.
         teacher: whatever answers ``bind(needs)`` and ``targets(batch)``; None where no term asks for one.
         settings: how long, how fast, how exact.
-        validate: module -> score, higher is better; after every epoch, for every student. The weights of the best
-            epoch are those that come back. None keeps the last ones.
+        validate: module -> score, higher is better; after every epoch, for every student as it was given. The
+            weights of the best epoch are those that come back. None keeps the last ones.
         prepare: the one seam that may change a batch (views, mixup, rollouts).
         folder: where sealed checkpoints go; the same call again resumes from there, to the same weights.
-        watch: called after every step with what happened.
-        should_stop: asked after every step; True saves and raises Interrupted.
+        watch: called after every step with what happened, on the first process.
+        should_stop: asked after every step; True on any process saves and raises Interrupted on all of them.
         device: ``cpu`` to force it; default the best that accelerate finds.
 
     Returns:
         What happened; the students are changed in place and hold their best weights.
 
     Raises:
-        NonFiniteError: a loss that is not a number; the last good checkpoint stays.
+        NonFiniteError: a loss, gradient or score that is not a number; the last good checkpoint stays.
         Interrupted: stopped from outside; the same call resumes.
     """
     settings = settings or Settings()
-    accelerator = Accelerator(cpu=device == "cpu")
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no")  # precision is ours: see ``_gradients``
     world, rank = accelerator.num_processes, accelerator.process_index
+    if not len(data):
+        raise DataError("a training needs at least one row, got none")
     torch.manual_seed(settings.seed)
 
     cohort = dict(student) if isinstance(student, Mapping) else {"student": student}
     model = Distillation(cohort, objective).to(accelerator.device)
     model.bind(teacher)
     first = data.batch(epoch_batches(data.lengths, 2, seed=settings.seed, epoch=0)[0]).to(accelerator.device)
-    idle = model.settle(first, _targets(teacher, first))
+    model.settle(first, _targets(teacher, first))
     optimiser = make_optimiser(model, settings)
     wrapped = accelerator.prepare_model(model)
     per_epoch = -(-len(data) // settings.batch_size)
     steps = min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
-    state = State(model, optimiser, accelerator, settings, data, folder, idle)
+    who = identity(model, settings, data, teacher, steps=steps, world=world) if folder is not None else ""
+    state = State(model, optimiser, accelerator, settings, folder, who)
     torch.manual_seed(settings.seed + rank)  # dropout differs between processes, the rows' order does not
     start = state.resume()
     wrapped.train()
@@ -107,28 +112,31 @@ def train(
             if prepare is not None:
                 micro = [prepare(batch, model) for batch in micro]
             try:
-                losses, agreement = _gradients(wrapped, model, micro, teacher, accelerator, settings, step)
+                losses = _gradients(wrapped, model, micro, teacher, accelerator, settings, step)
                 break
             except RuntimeError as error:
                 state.halve(error)  # raises unless memory ran out and a smaller micro-batch is left
-        clip(model, settings.clip)
+        clip(model, settings.clip, step=step)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         model.commit(accelerator.gather)
 
-        state.log(losses, agreement)
-        if (step + 1) % per_epoch == 0 or step + 1 == steps:
-            state.finish_epoch(step, per_epoch, validate)
+        state.log(losses)
+        if state.step % per_epoch == 0 or state.step == steps:
+            state.finish_epoch(per_epoch, validate)
             wrapped.train()
-        watch(state.facts(step, steps))
-        done = step + 1 == steps or state.exhausted()
-        stopping = should_stop()
-        if stopping or done or state.is_due():
-            state.save(step)
+        if accelerator.is_main_process:
+            watch(state.facts(steps))
+        done = state.step == steps or state.exhausted()
+        stopping, due = state.agree(should_stop())
+        if done or stopping or due:
+            state.save()
         if done:
             break
         if stopping:
-            raise Interrupted(f"stopped after step {step + 1} of {steps}; the same command goes on from there")
+            model.thaw()
+            kept = "the same command goes on from there" if folder is not None else "nothing was kept of it"
+            raise Interrupted(f"stopped after step {state.step} of {steps}; {kept}")
     return state.result()
 
 
@@ -140,26 +148,28 @@ def _gradients(
     accelerator: Accelerator,
     settings: Settings,
     step: int,
-) -> tuple[dict[str, float], float | None]:
-    """Adds up the gradient of one step; returns each term's loss and the share of rows that agree with the teacher."""
+) -> dict[str, float]:
+    """Adds up the gradient of one step; returns the loss, that of each term, and the share of rows that agree."""
     counts = _counts(model.terms, micro, accelerator)  # before the first forward, from masks alone
-    losses = dict.fromkeys(counts, 0.0)
-    agreeing = 0.0
+    weights = {term.name: term.weight_at(step) for term in model.terms}
+    said = []
     for i, batch in enumerate(micro):
         targets = _targets(teacher, batch)
         with nullcontext() if i == len(micro) - 1 else accelerator.no_sync(wrapped):
             with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
                 sums = wrapped(batch, targets, watch=True)
-            agreeing += float(sums.pop("agreement", torch.tensor(float("nan"))))
-            loss = torch.zeros((), device=accelerator.device)
-            for term in model.terms:
-                value = sums[term.name] / counts[term.name] if counts[term.name] else 0.0 * sums[term.name]
-                loss = loss + term.weight_at(step) * value  # the only division
-                losses[term.name] += float(value.detach())
-            if not torch.isfinite(loss):
-                raise NonFiniteError(_blame(losses, step, batch))
-            accelerator.backward(loss * accelerator.num_processes)  # DDP averages; the counts are of all processes
-    return losses, None if agreeing != agreeing else agreeing / sum(len(batch) for batch in micro)
+            means = {  # the only division
+                name: total / counts[name] if counts[name] else 0.0 * total for name, total in sums.items()
+            }
+            means["loss"] = torch.stack([weight * means[name] for name, weight in weights.items()]).sum()
+            accelerator.backward(means["loss"] * accelerator.num_processes)  # DDP averages; the counts are of all
+        said.append({name: value.detach() for name, value in means.items()})
+    values = torch.stack([torch.stack(list(means.values())) for means in said]).tolist()  # one wait for the device
+    found = dict(zip(said[0], map(sum, zip(*values, strict=True)), strict=True))
+    losses = _over_processes(found, accelerator)
+    if not all(map(math.isfinite, losses.values())):
+        raise NonFiniteError(_blame(said[0], values, micro, step))
+    return losses
 
 
 def _targets(teacher: Any, batch: Batch) -> Targets:
@@ -167,18 +177,29 @@ def _targets(teacher: Any, batch: Batch) -> Targets:
 
 
 def _counts(terms: Sequence[Term], micro: Sequence[Batch], accelerator: Accelerator) -> dict[str, float]:
-    """term -> what the whole step counts, over all micro-batches and processes."""
+    """term -> what the whole step counts, over all micro-batches and processes; for ``agreement``, all rows."""
     mine = {term.name: sum(float(term.count(batch)) for batch in micro) for term in terms}
+    return _over_processes(mine | {"agreement": float(sum(map(len, micro)))}, accelerator)
+
+
+def _over_processes(mine: dict[str, float], accelerator: Accelerator) -> dict[str, float]:
     if accelerator.num_processes == 1:
         return mine
-    total = accelerator.reduce(torch.tensor(list(mine.values()), dtype=torch.float64), reduction="sum")
-    return dict(zip(mine, total.tolist(), strict=True))
+    total = torch.tensor(list(mine.values()), dtype=torch.float64, device=accelerator.device)
+    return dict(zip(mine, accelerator.reduce(total, reduction="sum").tolist(), strict=True))
 
 
-def _blame(losses: Mapping[str, float], step: int, batch: Batch) -> str:
-    culprits = [name for name, value in losses.items() if not math.isfinite(value)]
+def _blame(names: Iterable[str], values: Sequence[Sequence[float]], micro: Sequence[Batch], step: int) -> str:
+    """Which terms, in which step, on which rows: those of the first micro-batch that went wrong."""
+    wrong = [[not math.isfinite(value) for value in row] for row in values]
+    where = next((i for i, row in enumerate(wrong) if any(row)), None)
+    if where is None:
+        what = "on another process"
+    else:
+        terms = [name for name, bad in zip(names, wrong[where], strict=True) if bad and name not in RESERVED]
+        rows = ", ".join(key[:8] for key in micro[where].keys[:4])
+        what = f"in {', '.join(terms) or 'the weighted sum'} (rows {rows}, ...)"
     return (
-        f"the loss became non-finite at step {step + 1} in {', '.join(culprits) or 'the weighted sum'} "
-        f"(rows {', '.join(key[:8] for key in batch.keys[:4])}, ...): lower the learning rate or use precision fp32; "
+        f"the loss became non-finite at step {step + 1} {what}: lower the learning rate or use precision fp32; "
         "the last good checkpoint was kept"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from understudy.errors import NonFiniteError
 from understudy.training.distillation import Distillation
 from understudy.training.settings import Settings
 
@@ -23,14 +24,25 @@ def make_optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     return torch.optim.AdamW(filled, lr=settings.learning_rate, fused=True)
 
 
-def clip(model: Distillation, most: float | None) -> None:
-    """Scales each student's gradient, with its own terms' connectors, to a norm of at most ``most``."""
-    if most is None:
-        return
+def clip(model: Distillation, most: float | None, *, step: int) -> None:
+    """Scales each student's gradient, with its own terms' connectors, to a norm of at most ``most``; None: looks only.
+
+    Raises:
+        NonFiniteError: a gradient that is not a number, behind a loss that is: the weights were not touched yet.
+    """
     for name, student in zip(model.names, model.students, strict=True):
         own = list(student.parameters())
         for term in model.terms:
             owner = "student" if term.of.startswith("exit.") else term.of
             if term.name in model.connectors and (owner == name or owner.startswith(f"{name}.")):
                 own += model.connectors[term.name].parameters()
-        torch.nn.utils.clip_grad_norm_([p for p in own if p.grad is not None], most)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in own if p.grad is not None])
+        if not torch.isfinite(norm):
+            bad = [n for n, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
+            where = ", ".join(map(model.title, bad[:4])) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
+            raise NonFiniteError(
+                f"the gradient of {name} became non-finite at step {step + 1} in {where or 'its norm'}, behind a finite "
+                "loss: lower the learning rate or use precision fp32; the last good checkpoint was kept"
+            )
+        if most is not None and norm > most:  # a pass over the memory less where there is nothing to scale
+            torch.nn.utils.clip_grads_with_norm_(own, most, norm)

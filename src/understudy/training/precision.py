@@ -6,40 +6,43 @@ import copy
 import time
 
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from understudy.data.feed import Feed
 from understudy.data.sampling import epoch_batches
+from understudy.training.distillation import answering
 
 GAIN = 0.9  # bf16 has to save a tenth of the time to be worth its rounding
 ROUNDS = 4
 
 
-def probe(student: nn.Module, data: Feed, *, batch_size: int) -> tuple[str, str]:
-    """Times forward and backward of a copy of the student in fp32 and in bf16 on one real batch.
+def probe(student: nn.Module, data: Feed, *, batch_size: int, device: str | None = None) -> tuple[str, str]:
+    """Times forward and backward of a copy of the student in fp32 and in bf16 on one real batch, where it will train.
+
+    The student and the random state stay as they are.
 
     Returns:
         ``fp32`` or ``bf16``, and a sentence with the two times.
     """
     rows = epoch_batches(data.lengths, batch_size, seed=0, epoch=0)[0]
-    trial = copy.deepcopy(student).train()
-    device = next(trial.parameters()).device
-    batch = data.batch(rows).to(device)
+    place = torch.device("cpu") if device == "cpu" else PartialState().device
+    trial = answering("student", copy.deepcopy(student)).to(place).train()
+    batch = data.batch(rows).to(place)
     best = {}
-    state = torch.get_rng_state()
-    for name in ("fp32", "bf16"):
-        times = []
-        for _ in range(ROUNDS):
-            began = time.perf_counter()
-            with torch.autocast(device.type, torch.bfloat16, enabled=name == "bf16"):
-                said = trial(batch.inputs["student"]).signals
-                value = torch.stack([signal.float().square().mean() for signal in said.values()]).sum()
-            value.backward()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - began)
-        best[name] = min(times[1:])
-    torch.set_rng_state(state)
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        for name in ("fp32", "bf16"):
+            times = []
+            for _ in range(ROUNDS):
+                began = time.perf_counter()
+                with torch.autocast(place.type, torch.bfloat16, enabled=name == "bf16"):
+                    said = trial(batch.inputs["student"]).signals
+                    value = torch.stack([signal.float().square().mean() for signal in said.values()]).sum()
+                value.backward()
+                if place.type == "cuda":
+                    torch.cuda.synchronize(place)
+                times.append(time.perf_counter() - began)
+            best[name] = min(times[1:])
     chosen = "bf16" if best["bf16"] < GAIN * best["fp32"] else "fp32"
     return (
         chosen,

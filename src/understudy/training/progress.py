@@ -11,8 +11,9 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Step:
-    """Where a training is: ``terms`` are running means of this epoch, ``agreement`` the share of rows on which student
-    and teacher choose the same label, ``remaining`` an estimate in seconds."""
+    """Where a training is: ``loss`` and ``terms`` are running means of this epoch, ``agreement`` the share of rows on
+    which student and teacher choose the same label, ``best`` the best validation score so far, ``remaining`` an
+    estimate in seconds, ``validation`` the score of the epoch that ended with this step, if one did."""
 
     step: int
     steps: int
@@ -22,6 +23,7 @@ class Step:
     agreement: float | None
     best: float | None
     remaining: float
+    validation: float | None = None
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class Training:
     """What a training did.
 
     Attributes:
-        students: name -> module, with the weights of its best epoch.
-        history: one mapping an epoch: ``step``, ``epoch``, ``loss``, ``terms``, ``agreement``, ``validation``.
+        students: name -> module as it was given, in eval mode, with the weights of its best epoch.
+        history: one mapping an epoch: ``step``, ``epoch``, ``loss``, ``terms``, ``agreement``, ``validation`` (of
+            the student), ``scores`` (of everyone in a cohort).
         best: name -> best validation score, empty without ``validate``.
         seconds: time spent training, over all sittings.
         notes: what was decided on the way (frozen parts, skipped checkpoints, halved micro-batches).

@@ -25,7 +25,7 @@ class Settings:
         clip: largest gradient norm of each student with its connectors; None for none.
         precision: ``fp32`` or ``bf16`` autocast; divergences are fp32 either way.
         seed: of the row order, the dropout and everything else that is drawn.
-        patience: epochs without a better validation score before stopping; None for never.
+        patience: epochs without a better validation score after which it stops; None for never.
         max_steps: an upper bound of optimiser steps; the schedule ends there.
         bucketed: batches of rows of similar length.
         checkpoint_seconds: time between sealed checkpoints (changes no weight).
@@ -54,19 +54,25 @@ class Settings:
         for name in ("epochs", "batch_size", "accumulation"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise UsageError(f"learning_rate must be above 0, got {self.learning_rate}")
+        for name in ("patience", "max_steps"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, or None, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise UsageError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.warmup <= 1:
+            raise UsageError(f"warmup is a share of the steps, 0 to 1, got {self.warmup}")
 
     def learning_rate_at(self, step: int, steps: int) -> float:
-        """Learning rate of one step out of ``steps``.
+        """Learning rate of one step out of ``steps``: up to the peak, which it never exceeds, and towards zero.
 
         >>> [round(Settings(learning_rate=1.0, warmup=0.5).learning_rate_at(i, 4), 2) for i in range(4)]
         [0.5, 1.0, 1.0, 0.5]
         """
-        warm = max(1, round(self.warmup * steps))
-        if step < warm and self.warmup > 0:
+        warm = round(self.warmup * steps)
+        if step < warm:
             return self.learning_rate * (step + 1) / warm
         if self.schedule == "constant":
             return self.learning_rate
-        left = (steps - step) / max(1, steps - warm)
+        left = (steps - step) / (steps - warm)
         return self.learning_rate * (left if self.schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left)))
