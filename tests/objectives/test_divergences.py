@@ -71,6 +71,30 @@ def test_what_cannot_be_is_refused(call, says):
         call()
 
 
+def test_forward_kl_is_one_node_that_keeps_one_tensor():
+    """Its gradient is written out, refuses to be differentiated again, and costs nothing where nobody asks for it."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 6, 50, generator=generator)
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor) or tensor, lambda tensor: tensor):
+        match.forward_kl(student, teacher, temperature=2.0)
+        assert not kept
+        leaf = student.clone().requires_grad_(True)
+        value = match.forward_kl(leaf, teacher, temperature=2.0)
+    assert [tensor.shape for tensor in kept] == [leaf.shape]
+    with pytest.raises(UsageError, match=r"once: use skew_forward_kl\(..., skew=0.0\)"):
+        torch.autograd.grad(value.sum(), leaf, create_graph=True)
+    (slope,) = torch.autograd.grad(value.sum(), leaf)
+    torch.testing.assert_close(slope, ((student / 2).softmax(-1) - (teacher / 2).softmax(-1)) / 2)
+    assert torch.equal(leaf, student)  # it works in place, and not on what it was given
+    again = match.skew_forward_kl(leaf, teacher, skew=0.0, temperature=2.0)
+    torch.testing.assert_close(again, value)
+    (same,) = torch.autograd.grad(again.sum(), leaf, create_graph=True)
+    torch.testing.assert_close(same, slope)
+    same.square().sum().backward()
+    assert leaf.grad.abs().sum() > 0
+
+
 def test_a_label_that_one_side_excludes():
     allows, excludes = torch.zeros(1, 3), torch.tensor([[0.0, 0.0, -math.inf]])
     assert match.forward_kl(excludes, allows) == math.inf  # the student excludes what the teacher finds possible

@@ -20,10 +20,10 @@ from understudy.records import Batch, Outputs, Targets
 
 def poisoned(step: int, *, micro: int = 1) -> Any:
     """A ``prepare`` that makes the rows of one step infinite."""
-    asked = iter(range(1, 1000))
+    asked = iter(range(1000))  # the first is no step: it shows the shapes
 
     def prepare(batch: Batch, model: nn.Module) -> Batch:
-        if (next(asked) - 1) // micro + 1 != step:
+        if -(-next(asked) // micro) != step:
             return batch
         return replace(batch, inputs={**batch.inputs, "student": {"x": batch.inputs["student"]["x"] * float("nan")}})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -115,6 +116,24 @@ def test_rows_without_a_label_weigh_one_in_soft_terms() -> None:
     assert same(run(Small(), with_labels, soft).student, run(Small(), without, soft).student)
     hard = objective()[1:]
     assert not same(run(Small(), with_labels, hard).student, run(Small(), without, hard).student)
+
+
+def test_prepare_may_change_every_batch_that_a_term_sees() -> None:
+    """A mask that only ``prepare`` makes, and inputs and labels of its own."""
+
+    def swap(batch: Batch, model: nn.Module) -> Batch:
+        assert isinstance(model, Distillation)
+        return replace(batch, labels=2 - batch.labels, masks={**batch.masks, "mine": torch.ones(len(batch))})
+
+    def mirrored(outputs: Outputs, targets: Targets, batch: Batch) -> Tensor:
+        return F.cross_entropy(outputs["logits"], batch.labels, reduction="none")
+
+    term = Term("mirrored", mirrored, per="mine", needs=Needs(LOGITS), against="labels")
+    data = feed(30, unlabelled=0.0)
+    done = run(Small(), data, [term], prepare=swap, teacher=None, settings={"epochs": 30})
+    with torch.no_grad():
+        said = done.student(torch.from_numpy(data.features["student"])).argmax(1).numpy()
+    assert (said == 2 - data.examples.labels).mean() > 0.9
 
 
 def test_padding_changes_nothing() -> None:

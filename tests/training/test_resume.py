@@ -173,7 +173,7 @@ def test_kill_9_while_saving(moment: str, whole: Training, tmp_path: Path) -> No
 
 
 def test_without_a_folder_nothing_is_promised() -> None:
-    with pytest.raises(Interrupted, match="stopped after step 1 of 4; nothing was kept") as caught:
+    with pytest.raises(Interrupted, match="stopped after step 1 of 4; without a folder") as caught:
         train(
             Small(), feed(), objective=[hard_labels()], settings=Settings(epochs=1, batch_size=4),
             should_stop=lambda: True, device="cpu",

@@ -14,7 +14,6 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from understudy.errors import UsageError, choices
 from understudy.objectives.numerics import (
@@ -56,14 +55,17 @@ class _ForwardKL(torch.autograd.Function):
             ctx.temperature = temperature
             ctx.save_for_backward(log_q.exp_().sub_(p))
         value = parts.sum(dim=-1)
-        # 0 * inf, where a label does not exist. A look at a few numbers costs less than the repair; elsewhere it stalls.
+        # 0 * inf where a label does not exist. A look costs less than the repair on a CPU, elsewhere it would stall.
         if value.device.type != "cpu" or not math.isfinite(value.sum()):
             value = parts.masked_fill_(p == 0, 0.0).sum(dim=-1)
         return value
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        if torch.is_grad_enabled():  # create_graph=True: the slope below is a constant, so a second one would be wrong
+            raise UsageError(
+                "forward_kl can be differentiated once: use skew_forward_kl(..., skew=0.0), the same formula"
+            )
         (difference,) = ctx.saved_tensors
         return difference * (gradient / ctx.temperature)[..., None], None, None
 
@@ -80,8 +82,8 @@ def forward_kl(
     """KL(teacher || student): the student must cover everything that the teacher finds possible.
 
     Formula: sum_k P_k (log P_k - log Q_k). At least 0; 0 with gradient 0 at equality; infinite where the student
-    excludes (-inf) a label that the teacher allows. The gradient is written out, (Q - P) / temperature, and can be
-    taken once; ``skew_forward_kl(..., skew=0.0)`` is the same function for whoever needs a second derivative.
+    excludes (-inf) a label that the teacher allows. Its gradient is written out, (Q - P) / temperature, and can
+    be taken once; ``skew_forward_kl(..., skew=0.0)`` is the same function for whoever needs a second derivative.
 
     >>> forward_kl(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 1.0]))
     tensor(1.1504)

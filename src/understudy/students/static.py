@@ -126,18 +126,21 @@ class Static(nn.Module):
         first: int = 1,
         counts: NDArray[np.int64] | None = None,
         smoothing: float = 1e-3,
+        other: float = -2.0,
     ) -> None:
         """Starts the rows ``first .. first + W`` from ``vectors`` and every other row from zero.
 
-        A hashed row that training never meets then adds nothing to a sum. With ``counts`` the words also start from the
-        smooth inverse frequency of Arora et al. 2017, log w = log(a / (a + p)), p = count / all counts,
-        a = ``smoothing``; rows without a count start from log w = 0, the value of a word that hardly ever occurs.
+        With ``counts`` the words also start from the smooth inverse frequency of Arora et al. 2017,
+        log w = log(a / (a + p)), p = count / all counts, a = ``smoothing``. The other rows (hashed pairs and n-grams, five
+        to a word) start from log w = ``other``: at 0 their zeros drown the words in the mean, and clinc150's validation
+        accuracy in scope was .935 where -2 gave .939.
 
         Args:
             vectors: fp32 [W, d], as `static_vectors` gives.
             first: row of the first word.
             counts: [W] occurrences of the words in the training text.
             smoothing: a > 0.
+            other: log w of every row without a vector.
 
         Raises:
             UsageError: the vectors do not fit the table, or the counts do not fit the vectors.
@@ -152,7 +155,8 @@ class Static(nn.Module):
         words = slice(first, first + len(vectors))
         self.table.weight.zero_()
         self.table.weight[words] = torch.as_tensor(vectors).to(self.table.weight)
-        self.weights.zero_()
+        self.weights.fill_(other)
+        self.weights[words] = 0.0
         if counts is not None:
             share = torch.as_tensor(counts, dtype=torch.float64) / max(int(counts.sum()), 1)
             self.weights[words] = torch.log(smoothing / (smoothing + share)).to(self.weights)

@@ -136,7 +136,7 @@ class Distillation(nn.Module):
         return self.idle
 
     def title(self, parameter: str) -> str:
-        """The name of a parameter as its owner knows it: ``student.head.weight`` for ``students.0.module.head.weight``."""
+        """A parameter's name as its owner knows it: ``student.head.weight`` for ``students.0.module.head.weight``."""
         kind, _, rest = parameter.partition(".")
         if kind != "students":
             return parameter

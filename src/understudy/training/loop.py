@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from understudy.data.feed import Feed
-from understudy.data.sampling import epoch_batches, share
+from understudy.data.sampling import Indices, epoch_batches, share
 from understudy.errors import DataError, Interrupted, NonFiniteError
 from understudy.objectives import Term
 from understudy.records import Batch, Targets
@@ -59,7 +59,7 @@ def train(
         settings: how long, how fast, how exact.
         validate: module -> score, higher is better; after every epoch, for every student as it was given. The
             weights of the best epoch are those that come back. None keeps the last ones.
-        prepare: the one seam that may change a batch (views, mixup, rollouts).
+        prepare: the one seam that may change a batch (views, mixup, rollouts); it sees one more, for its shapes.
         folder: where sealed checkpoints go; the same call again resumes from there, to the same weights.
         watch: called after every step with what happened, on the first process.
         should_stop: asked after every step; True on any process saves and raises Interrupted on all of them.
@@ -82,7 +82,12 @@ def train(
     cohort = dict(student) if isinstance(student, Mapping) else {"student": student}
     model = Distillation(cohort, objective).to(accelerator.device)
     model.bind(teacher)
-    first = data.batch(epoch_batches(data.lengths, 2, seed=settings.seed, epoch=0)[0]).to(accelerator.device)
+
+    def ready(rows: Indices, fillers: int = 0, epoch: int = 0) -> Batch:
+        batch = data.batch(rows, fillers=fillers, epoch=epoch).to(accelerator.device)
+        return batch if prepare is None else prepare(batch, model)
+
+    first = ready(epoch_batches(data.lengths, 2, seed=settings.seed, epoch=0)[0])
     model.settle(first, _targets(teacher, first))
     optimiser = make_optimiser(model, settings)
     wrapped = accelerator.prepare_model(model)
@@ -108,9 +113,7 @@ def train(
 
         while True:
             pieces = share(rows, rank=rank, world=world, micro=state.micro(len(rows)))
-            micro = [data.batch(part, fillers=fillers, epoch=epoch).to(accelerator.device) for part, fillers in pieces]
-            if prepare is not None:
-                micro = [prepare(batch, model) for batch in micro]
+            micro = [ready(part, fillers, epoch) for part, fillers in pieces]
             try:
                 losses = _gradients(wrapped, model, micro, teacher, accelerator, settings, step)
                 break
@@ -135,7 +138,7 @@ def train(
             break
         if stopping:
             model.thaw()
-            kept = "the same command goes on from there" if folder is not None else "nothing was kept of it"
+            kept = "the same command goes on from there" if folder is not None else "without a folder, it starts over"
             raise Interrupted(f"stopped after step {state.step} of {steps}; {kept}")
     return state.result()
 

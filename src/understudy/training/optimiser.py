@@ -41,8 +41,8 @@ def clip(model: Distillation, most: float | None, *, step: int) -> None:
             bad = [n for n, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]
             where = ", ".join(map(model.title, bad[:4])) + (f" and {len(bad) - 4} more" if len(bad) > 4 else "")
             raise NonFiniteError(
-                f"the gradient of {name} became non-finite at step {step + 1} in {where or 'its norm'}, behind a finite "
-                "loss: lower the learning rate or use precision fp32; the last good checkpoint was kept"
+                f"the gradient of {name} became non-finite at step {step + 1} in {where or 'its norm'}, behind a "
+                "finite loss: lower the learning rate or use precision fp32; the last good checkpoint was kept"
             )
         if most is not None and norm > most:  # a pass over the memory less where there is nothing to scale
             torch.nn.utils.clip_grads_with_norm_(own, most, norm)
