@@ -98,7 +98,7 @@ class Times:
 
     @property
     def pairs(self) -> np.ndarray:
-        return np.array([self.ours, self.theirs])[:, WARM:]
+        return np.array([self.ours, self.theirs])[:, min(WARM, len(self.ours) // 2) :]
 
     @property
     def ratio(self) -> float:
@@ -240,8 +240,9 @@ def measure(arguments: argparse.Namespace, scratch: Path) -> None:
     print(f"{name}, cut to 3 layers; {len(examples):,} texts of {feed.lengths.mean():.0f} sub-words; {sentence}\n")
 
     def settings(steps: int, batch_size: int, precision: str) -> Settings:
-        epochs = -(-(steps + WARM) // -(-len(feed) // batch_size))
-        return Settings(epochs=epochs, max_steps=steps + WARM, batch_size=batch_size, precision=precision)
+        steps += min(WARM, steps)
+        epochs = -(-steps // -(-len(feed) // batch_size))
+        return Settings(epochs=epochs, max_steps=steps, batch_size=batch_size, precision=precision)
 
     duel = Duel(cut, feed, settings(arguments.steps, 32, precision), clock)
     row("one step", "plain", "ours", "ratio", "difference", "aim")

@@ -11,10 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from understudy.pipeline import Run
+    from understudy.pipeline import Run, distill_models
 
-__all__ = ["__version__", "distill"]
+__all__ = ["__version__", "distill", "distill_models"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name != "distill_models":  # the second level; torch is imported when it is asked for
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from understudy.pipeline import distill_models
+
+    return distill_models
 
 
 def distill(

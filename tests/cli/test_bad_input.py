@@ -63,11 +63,11 @@ class Bad:
     files: Files = field(default_factory=dict)
 
 
-def png(value: int = 0) -> bytes:
+def png(value: int = 0, side: int = 8) -> bytes:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(np.full((8, 8), value, np.uint8)).save(file, format="PNG")
+    Image.fromarray(np.full((side, side), value, np.uint8)).save(file, format="PNG")
     return file.getvalue()
 
 
@@ -179,6 +179,7 @@ RECIPES = [
     Bad("text task for digits", "--data digits --teacher cnn --student mlp --task text-classification", 2, ("digits",)),
     Bad("cut has no such layer", f"{GOOD} --student cut --set student.layers=[0,7]", 2, ("layer", "7")),
     Bad("cut of more layers", f"{GOOD} --student cut --set student.layers=9", 2, ("between 1 and 2",)),
+    Bad("tracker of no kind", f"{GOOD} --track wandbb", 2, ("wandbb",)),
     Bad("limit of nothing", f"{GOOD} --set data.limit=2", 2, ("data.limit",)),
     Bad("shares leave nothing", f"{GOOD} --set data.test_share=0.5 --set data.validation_share=0.5", 2, ("below 0.9",)),
     Bad("recipe not there", f"{GOOD} --recipe {{here}}/no.yaml", 2, ("no such recipe",)),
@@ -239,6 +240,9 @@ DATA = [
         {**csv(ROWS), **csv("q,billing\nr,travel\n", name="d/validation.csv")}),
     Bad("image path missing", "--data {here}/d --teacher cnn --student mlp", 3, ("row 1", "cannot read the image"),
         csv("no.png,x\nno.png,y\n", "image,label")),
+    Bad("images too small for a cnn", "--data {here}/d --teacher mlp --student cnn", 2, ("4x4", "2x2"),
+        {"d/train.parquet": lambda place: parquet(
+            place.here / "d/train.parquet", {"image": [png(i, 2) for i in range(9)], "label": list("xyz" * 3)})}),
     Bad("image null", "--data {here}/d --teacher cnn --student mlp", 3, ("row 1", "wanted image bytes"),
         {"d/train.parquet": lambda place: parquet(
             place.here / "d/train.parquet", {"image": [None, png()], "label": ["x", "y"]})}),
@@ -464,6 +468,40 @@ def test_a_store_that_another_process_writes(finished: Any, place: Place, capsys
     refused(call, 3, ("writing the targets", "wait"), capsys)
 
 
+def test_a_teacher_that_another_process_trains(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two runs beside each other want the same teacher: the second must not train in the first one's checkpoints."""
+    call = ["distill", "--data", str(place.pictures), "--teacher", "mlp", "--student", "mlp"]
+    call += ["--set", "teacher.epochs=1", "--set", "teacher.width=2", "--set", "teacher.precision=fp32"]
+    teachers = place.here / ".store" / "teachers"
+    from understudy.pipeline import distill
+    from understudy.pipeline.progress import Silent
+    from understudy.pipeline.recipe import load_recipe
+
+    class Stop(Silent):
+        def stage(self, name: str) -> None:
+            if name == "label":
+                raise KeyboardInterrupt
+
+    recipe = load_recipe(
+        options={"data.path": str(place.pictures), "teacher.path": "mlp", "student.family": "mlp"},
+        sets=["teacher.epochs=1", "teacher.width=2", "teacher.precision=fp32"],
+    )
+    with pytest.raises(KeyboardInterrupt):
+        distill(recipe, place.here / "a", progress=Stop())
+    (folder,) = (path for path in teachers.iterdir() if path.is_dir())
+    shutil.rmtree(folder)
+    (teachers / f"{folder.name}.lock").write_text(json.dumps(another_process()))
+    refused([*call, "--out", str(place.here / "b")], 3, ("training this teacher", "wait"), capsys)
+    assert not folder.exists()
+
+
+def test_weights_that_run_away_are_6(finished: Any, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    call = [*finished.call(out=place.here / "run"), "--set", "train.learning_rate=1e30", "--set", "train.max_steps=1"]
+    assert run(call) == 6
+    message = said_briefly(capsys.readouterr().err)
+    assert "learning rate" in message
+
+
 def test_targets_of_another_teacher(finished: Any, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """By the manifest, and (where somebody swapped the shards) by asking the teacher again."""
     from understudy.files import content_hash, file_hash, read_tensors, write_tensors
@@ -490,11 +528,8 @@ def test_a_damaged_run_says_what_to_do(
 ) -> None:
     folder = copied(place)
     (folder / file).write_text("{")
-    codes = {"stages/asked.yaml": 2}
-    got = run(again(finished, folder))
-    said = capsys.readouterr()
-    assert got == codes.get(file, 3), said.err
-    assert Path(file).name in said_briefly(said.err)
+    message = refused(again(finished, folder), 3, (Path(file).name,), capsys)
+    assert "delete" in message or "--fresh" in message
 
 
 FULL = [".lock", "stages", "targets", "checkpoints", "student", "artefact"]

@@ -218,13 +218,17 @@ def test_nothing_is_chosen_on_the_test_split(finished: Any, beside: Path) -> Non
         assert a["export"][key] == b["export"][key], key
 
 
-def test_a_student_cut_from_the_teacher(finished: Any, beside: Path, tiny_texts: Callable[..., Any]) -> None:
+def test_a_student_cut_from_the_teacher(
+    finished: Any, beside: Path, tiny_texts: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     import understudy as us
 
     run = us.distill(
         finished.teacher, finished.data, "cut", beside / "cut",
         student__layers=1, train__epochs=2, train__precision="fp32", evaluation__latency_rows=20,
     )  # fmt: skip
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")  # no library's bar, line or warning gets past a silent run
     assert complete(run.folder) == 173
     assert run.facts["cost"]["teacher_calls"] == 0  # the static student's run has asked already
     assert (run.folder / "artefact" / "model.onnx").is_file()

@@ -414,6 +414,26 @@ def test_a_cohort_of_plain_modules_and_students() -> None:
     assert same(alone.student, run(before, data, terms, teacher=None).students["peer.1"])
 
 
+def test_what_teaches_inside_a_cohort_is_not_pulled_at() -> None:
+    """By a term that detaches nothing itself: a peer, and the deeper head that teaches an exit."""
+
+    def raw(outputs: Outputs, targets: Targets, batch: Batch) -> Tensor:
+        return (outputs["logits"] - targets["logits"]).square().mean(-1)
+
+    needs = Needs(LOGITS, LOGITS)
+    cohort = {"student": contract.Net("student"), "peer.1": contract.Net("peer.1")}
+    terms = [Term("peer", raw, needs=needs, of="peer.1", against="student")]
+    terms.append(Term("exit", raw, needs=needs, of="exit.0", against="self"))
+    model = Distillation(cohort, terms)
+    batch = Feed(contract.examples(), {"student": contract.Tokens()}).batch(np.arange(6))
+    for name, learns in (("peer", cohort["peer.1"].last), ("exit", cohort["student"].exit)):
+        model.zero_grad()
+        model(batch, Targets({}))[name].backward()
+        assert float(learns.weight.grad.abs().sum()) > 0
+        assert cohort["student"].last.weight.grad is None
+        assert cohort["student"].second.weight.grad is None
+
+
 def score_of(data: Feed) -> Any:
     validate = score(data)
     return lambda module: validate(module.module if isinstance(module, Student) else module)

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from understudy.errors import Interrupted
+from understudy.errors import Interrupted, StoreError
 from understudy.files import content_hash, read_json, write_json
 from understudy.pipeline.progress import Progress
 from understudy.targets.lock import locked
@@ -44,7 +44,7 @@ class Journal:
         """
         fingerprint = content_hash(name, *inputs)
         path = self.folder / "stages" / f"{name}.json"
-        record = read_json(path) if path.is_file() else {}
+        record = self._record(path)
         if record.get("fingerprint") == fingerprint and all(output.exists() for output in outputs):
             self._note(name, "reused", record["seconds"], fingerprint)
             facts: Facts = record["facts"]
@@ -63,6 +63,16 @@ class Journal:
         self._note(name, "done", seconds, fingerprint)
         self._check_interrupt(name)
         return facts
+
+    def _record(self, path: Path) -> Facts:
+        """What a stage wrote when it was done; empty where it was not."""
+        if not path.is_file():
+            return {}
+        try:
+            record: Facts = read_json(path)
+            return record
+        except StoreError as error:
+            raise StoreError(f"{error}; delete it, and the same command does this stage again") from None
 
     def begin(self, name: str) -> None:
         """Tells who listens that a stage begins, once."""

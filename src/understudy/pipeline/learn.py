@@ -15,7 +15,7 @@ from torch import nn
 from understudy import objectives as match
 from understudy import students
 from understudy.data.feed import Feed
-from understudy.errors import Interrupted, UsageError
+from understudy.errors import Interrupted, StoreError, UnderstudyError, UsageError
 from understudy.files import new_folder, write_json
 from understudy.objectives import Term
 from understudy.pipeline.journal import Facts
@@ -164,15 +164,24 @@ def save_module(module: nn.Module, folder: Path) -> None:
 
 
 def load_module(folder: Path, kind: Apprentice) -> nn.Module:
-    """What ``save_module`` saved."""
-    config = (folder / "config.json").read_text(encoding="utf-8")
-    if '"module"' not in config or '"understudy_family"' in config or '"architectures"' in config:
-        return students.load(folder)
+    """What ``save_module`` saved.
+
+    Raises:
+        StoreError: files that are damaged or not there.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_model
 
-    module = kind.build()
-    load_model(module, str(folder / "model.safetensors"))
-    return module.eval()
+    try:
+        config = (folder / "config.json").read_text(encoding="utf-8")
+        if '"module"' not in config or '"understudy_family"' in config or '"architectures"' in config:
+            return students.load(folder)
+        module = kind.build()
+        load_model(module, str(folder / "model.safetensors"))
+        return module.eval()
+    except (UnderstudyError, OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise StoreError(f"{reason}; delete {folder}, and the same command trains that model again") from error
 
 
 def _inner(student: nn.Module) -> nn.Module:

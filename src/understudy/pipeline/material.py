@@ -11,6 +11,7 @@ from torch import nn
 
 from understudy.data import Examples, Splits
 from understudy.encoding import Encoder
+from understudy.errors import NonFiniteError, TeacherError
 from understudy.pipeline.journal import Journal
 from understudy.pipeline.recipe import Recipe
 from understudy.statistics import METRICS
@@ -57,7 +58,12 @@ class Material:
 
         def score(module: nn.Module) -> float:
             inner: Any = getattr(module, "module", module)
-            logits = score_rows(inner, encoder, rows.inputs, batch_size=256)
+            try:
+                logits = score_rows(inner, encoder, rows.inputs, batch_size=256)
+            except TeacherError as error:  # whoever is scored here is a learner
+                raise NonFiniteError(
+                    f"on validation {error}: the weights ran away; lower the learning rate or use precision fp32"
+                ) from None
             return float(metric.function(rows.labels, logits.argmax(1)))
 
         return score

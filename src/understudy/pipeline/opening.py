@@ -59,7 +59,12 @@ def asked(folder: Path) -> Recipe:
     """
     if not (folder / ASKED).is_file():
         raise StoreError(f"{folder} is not a run: start one with understudy distill --out {folder}")
-    return load_recipe(folder / ASKED)
+    try:
+        return load_recipe(folder / ASKED)
+    except RecipeError as error:
+        raise StoreError(
+            f"the recipe of the run {folder} cannot be read ({error}): start it over with --fresh (the store stays)"
+        ) from None
 
 
 def _refuse_foreign(out: Path) -> None:

@@ -23,6 +23,7 @@ from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.pipeline.recipe import Recipe
 from understudy.pipeline.watching import watching
+from understudy.targets.lock import locked
 from understudy.tasks.image_classification import pixel_encoder, pixel_statistics
 from understudy.tasks.text_classification import subword_encoder
 from understudy.teachers import Loaded, describe, open_teacher
@@ -44,14 +45,24 @@ def teach(material: Material, given: Loaded | None = None) -> tuple[Loaded, Fact
     recipe = material.recipe.teacher
     if recipe.path in FAMILIES:
         loaded = untrained(material)
+        _refuse_student(material, loaded)
         identity = [str(recipe.path), loaded.encoder.fingerprint, str(recipe.width), str(recipe.dropout)]
         return _trained(material, loaded, identity)
     loaded = open_given(material)
-    if material.recipe.student.family == "cut":  # layers that are not there are refused before a teacher is trained
-        students.cut(loaded.model, material.recipe.student.layers)
+    _refuse_student(material, loaded)
     if loaded.fresh_head:
         return _trained(material, loaded, [loaded.fingerprint, loaded.encoder.fingerprint])
     return loaded, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(loaded.notes)}
+
+
+def _refuse_student(material: Material, teacher: Loaded) -> None:
+    """A student that cannot be made of this teacher, or for these images, is refused before a teacher is trained."""
+    student = material.recipe.student
+    if student.family == "cut":
+        students.cut(teacher.model, student.layers)
+    elif student.family in FAMILIES:
+        images = material.splits.train.inputs["image"]
+        family(student.family, pixel_encoder(images), images[:200], 2, width=1, dropout=0.0, layers=student.depth)
 
 
 def untrained(material: Material) -> Loaded:
@@ -138,7 +149,10 @@ def _trained(material: Material, fresh: Loaded, identity: list[str]) -> tuple[Lo
     if not sealed(folder):
         if folder.is_dir():
             material.journal.progress.say(f"the stored teacher {fingerprint[:8]} is damaged: it is trained again")
-        _train(material, folder, fresh)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.parent, name=f"{fingerprint}.lock", doing="training this teacher in"):
+            if not sealed(folder):  # a run beside this one may have been quicker
+                _train(material, folder, fresh)
     facts = read_json(folder / "training.json")
     notes = [
         *fresh.notes,

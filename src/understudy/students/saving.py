@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,8 @@ def _write(module: nn.Module, folder: Path) -> None:
         save_file(weights, folder / "model.safetensors")
     elif hasattr(module, "save_pretrained"):
         saving: Any = module
-        saving.save_pretrained(folder)
+        with _without_bars():
+            saving.save_pretrained(folder)
     else:
         raise UsageError(
             f"{type(module).__name__} is no transformers model and of no family here ({', '.join(FAMILIES)}): "
@@ -142,9 +145,10 @@ def _transformers(folder: Path, config: dict[str, Any]) -> nn.Module:
         )
     try:
         architecture: Any = kind
-        module, info = architecture.from_pretrained(
-            folder, output_loading_info=True, use_safetensors=True, local_files_only=True, trust_remote_code=False
-        )
+        with _without_bars():
+            module, info = architecture.from_pretrained(
+                folder, output_loading_info=True, use_safetensors=True, local_files_only=True, trust_remote_code=False
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise StoreError(f"{folder} cannot be loaded as {names[0]}: {' '.join(str(error).split())}") from None
     if info["missing_keys"]:
@@ -152,6 +156,20 @@ def _transformers(folder: Path, config: dict[str, Any]) -> nn.Module:
         raise TeacherError(f"{folder} lacks weights of {names[0]} ({missing}); they would be random, so it is not used")
     assert isinstance(module, nn.Module)
     return module
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Keeps the library's bars off the terminal: a run has its own."""
+    from transformers.utils import logging as talk
+
+    shown = talk.is_progress_bar_enabled()
+    talk.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            talk.enable_progress_bar()
 
 
 def _refuse_pickles(folder: Path) -> None:
