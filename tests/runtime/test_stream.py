@@ -145,7 +145,7 @@ def test_a_bug_is_one_line_and_the_traceback_on_request(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     assert entry.main(["predict", "x"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("understudy: this is a bug in understudy: ZeroDivisionError: two lines")
+    assert error.startswith("understudy: a bug: ZeroDivisionError: two")
     assert error.count("\n") == 1
     monkeypatch.setenv("UNDERSTUDY_TRACEBACK", "1")
     assert entry.main(["predict", "x"]) == 1
