@@ -99,13 +99,13 @@ def sent(words: list[str], when: Callable[[], bool], number: signal.Signals) -> 
     command = [sys.executable, "-m", "understudy", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            end = time.monotonic() + 120
+            end = time.monotonic() + 240
             while not when():
                 assert process.poll() is None, f"it ended before that: {process.stderr.read()}"  # type: ignore[union-attr]
                 assert time.monotonic() < end, "it never came to that"
                 time.sleep(0.003)
             process.send_signal(number)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=180)
         finally:
             process.kill()
     return process.returncode, err

@@ -131,9 +131,9 @@ class Static(nn.Module):
         """Starts the rows ``first .. first + W`` from ``vectors`` and every other row from zero.
 
         With ``counts`` the words also start from the smooth inverse frequency of Arora et al. 2017,
-        log w = log(a / (a + p)), p = count / all counts, a = ``smoothing``. The other rows (hashed pairs and n-grams, five
-        to a word) start from log w = ``other``: at 0 their zeros drown the words in the mean, and clinc150's validation
-        accuracy in scope was .935 where -2 gave .939.
+        log w = log(a / (a + p)), p = count / all counts, a = ``smoothing``. The other rows (hashed pairs and n-grams,
+        five to a word) start from log w = ``other``: at 0 their zeros drown the words in the mean, and clinc150's
+        validation accuracy in scope was .935 where -2 gave .939.
 
         Args:
             vectors: fp32 [W, d], as `static_vectors` gives.
