@@ -29,11 +29,10 @@ def probe(student: nn.Module, data: Feed, *, batch_size: int, device: str | None
     place = torch.device("cpu") if device == "cpu" else PartialState().device
     trial = answering("student", copy.deepcopy(student)).to(place).train()
     batch = data.batch(rows).to(place)
-    best = {}
+    times: dict[str, list[float]] = {"fp32": [], "bf16": []}
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
-        for name in ("fp32", "bf16"):
-            times = []
-            for _ in range(ROUNDS):
+        for _ in range(ROUNDS):  # in turn, so that a machine that is busy for a moment slows both
+            for name in times:
                 began = time.perf_counter()
                 with torch.autocast(place.type, torch.bfloat16, enabled=name == "bf16"):
                     said = trial(batch.inputs["student"]).signals
@@ -41,8 +40,8 @@ def probe(student: nn.Module, data: Feed, *, batch_size: int, device: str | None
                 value.backward()
                 if place.type == "cuda":
                     torch.cuda.synchronize(place)
-                times.append(time.perf_counter() - began)
-            best[name] = min(times[1:])
+                times[name].append(time.perf_counter() - began)
+    best = {name: min(seconds[1:]) for name, seconds in times.items()}
     chosen = "bf16" if best["bf16"] < GAIN * best["fp32"] else "fp32"
     return (
         chosen,
