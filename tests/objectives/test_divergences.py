@@ -28,7 +28,7 @@ KLS = [
 NARROW, WIDE = torch.zeros(2, 77), torch.zeros(2, 151)
 
 
-@pytest.mark.parametrize("function", [*KLS, match.squared_error], ids=str)
+@pytest.mark.parametrize("function", [*KLS, match.squared_error], ids=lambda f: getattr(f, "func", f).__name__)
 def test_shapes_that_differ_are_named(function):
     with pytest.raises(UsageError, match=r"student 77 (labels|columns), teacher 151"):
         function(NARROW, WIDE)
@@ -36,7 +36,7 @@ def test_shapes_that_differ_are_named(function):
         function(NARROW, torch.zeros(3, 77))
 
 
-@pytest.mark.parametrize("function", [*KLS, match.uld, match.soft_labels], ids=str)
+@pytest.mark.parametrize("function", [*KLS, match.uld, match.soft_labels], ids=lambda f: getattr(f, "func", f).__name__)
 @pytest.mark.parametrize("temperature", [0, -1.0, math.nan, math.inf, "auto", None])
 def test_temperatures_that_cannot_be(function, temperature):
     arguments = () if function is match.soft_labels else (NARROW, NARROW)
