@@ -165,11 +165,17 @@ def test_a_reader_that_leaves_is_no_error(all_made: dict[str, Made], tmp_path: P
     process.stderr.close()
 
 
+def _hears_ctrl_c() -> None:
+    """A suite that runs in the background of a script hands on an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_is_130(all_made: dict[str, Made]) -> None:
     command = [*UNDERSTUDY, "predict", str(all_made["static"].folder)]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=_hears_ctrl_c,
+    )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write('"my card"\n' * 1024)
