@@ -17,7 +17,7 @@ from torch import nn
 from understudy import __version__, baselines, evaluation, runtime, students
 from understudy.evaluation import Scored, calibrated
 from understudy.pipeline.journal import Facts
-from understudy.pipeline.label import stored_logits
+from understudy.pipeline.label import validation_logits
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.ship import raw_rows, to_graph, write_plain
 from understudy.pipeline.timing import best_of, in_torch, timed
@@ -153,11 +153,7 @@ def _score_all(material: Material, cast: Cast) -> dict[str, Scored]:
         )
 
     teacher = cast.teacher
-    before = (
-        stored_logits(material, teacher, validation)
-        if material.recipe.teacher.targets == "stored"
-        else score_rows(teacher.model, teacher.encoder, validation.inputs, order=teacher.label_order)
-    )
+    before = validation_logits(material, teacher)
     add("teacher", before, score_rows(teacher.model, teacher.encoder, test.inputs, order=teacher.label_order))
     target = float((before.argmax(1) == validation.labels).mean())
     for role, models in (("student", cast.students), ("twin", cast.twins)):

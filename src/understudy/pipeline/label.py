@@ -14,7 +14,7 @@ from understudy.files import content_hash
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.targets import Store, fingerprint
-from understudy.teachers import Loaded, scorer
+from understudy.teachers import Loaded, score_rows, scorer
 
 VERIFIED = 32  # rows that are scored again after every labelling
 
@@ -64,9 +64,12 @@ def label(material: Material, teacher: Loaded) -> Facts:
     }
 
 
-def stored_logits(material: Material, teacher: Loaded, examples: Examples) -> np.ndarray[Any, Any]:
-    """float32 [N, K] of rows that are in the store."""
-    return open_store(material, teacher).read(examples.keys)["logits"]
+def validation_logits(material: Material, teacher: Loaded) -> np.ndarray[Any, Any]:
+    """What the teacher says of the validation rows, float32 [N, K]: from the store, or asked where targets are live."""
+    rows = material.splits.validation
+    if material.recipe.teacher.targets == "stored":
+        return open_store(material, teacher).read(rows.keys)["logits"]
+    return score_rows(teacher.model, teacher.encoder, rows.inputs, order=teacher.label_order)
 
 
 def _rows(material: Material) -> Examples:

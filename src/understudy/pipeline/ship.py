@@ -20,6 +20,7 @@ from understudy.data import Examples
 from understudy.evaluation import gate, latency
 from understudy.files import write_tensors
 from understudy.pipeline.journal import Facts
+from understudy.pipeline.label import validation_logits
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.timing import declared_threads
 from understudy.statistics import METRICS, fit_temperature, softmax, threshold_for
@@ -34,16 +35,17 @@ Array = np.ndarray[Any, Any]
 Tensors = Mapping[str, Array]
 
 
-def ship(material: Material, kind: Apprentice, student: nn.Module, *, target: float) -> Facts:
+def ship(material: Material, kind: Apprentice, student: nn.Module, *, teacher: Loaded) -> Facts:
     """Exports the student into RUN/artefact, or into RUN/rejected where a gate fails.
 
     Args:
-        target: accuracy on validation that rows above the abstain threshold are to reach (the teacher's).
+        teacher: rows above the abstain threshold are to reach its accuracy on validation.
 
     Returns:
         ``gates``, ``passed``, ``folder``, ``temperature``, ``abstain_below``, ``parity``, ``ladder``, ``bytes``.
     """
     rows = material.splits.validation
+    target = float((validation_logits(material, teacher).argmax(1) == rows.labels).mean())
     metric = METRICS[str(material.recipe.evaluation.metric)]
     reference = score_rows(student, kind.encoder, rows.inputs)
     before = metric.function(rows.labels, reference.argmax(1))
@@ -70,7 +72,7 @@ def ship(material: Material, kind: Apprentice, student: nn.Module, *, target: fl
         _write(
             folder, material, kind, models["int8"],
             temperature=temperature, thresholds={"abstain_below": float(threshold)}, gates=gates,
-            limits={"max_characters": None, "validation_rows": len(rows)},
+            limits={"validation_rows": len(rows)},
         )  # fmt: skip
         sizes = {name: _size(Path(place) / f"{name}-artefact") for name in models}
     scores = {"artefact": logits.astype(np.float32), "student": reference.astype(np.float32)}

@@ -178,10 +178,9 @@ def _perform(
     cast = _cast(material, loaded, kind, chosen, taught, given=teacher)
     decided = [*source, *_dials(recipe), *(str(learnt[name]["best"]) for name in sorted(learnt)), str(chosen)]
     gates = recipe.export.model_dump_json()
-    target = taught.get("validation") or labelled.get("agreement") or 1.0
     if not any((folder / name / runtime.MANIFEST).is_file() for name in ("artefact", "rejected")):
         journal.forget("export")
-    exporting = partial(ship, material, kind, cast.students[chosen[0]], target=target)
+    exporting = partial(ship, material, kind, cast.students[chosen[0]], teacher=loaded)
     exported = journal.stage("export", [*decided, gates], exporting, outputs=[folder / "scores"])
     cast = replace(cast, artefact=folder / exported["folder"], exported=exported)
 
