@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from understudy.objectives.term import Term
-from understudy.objectives.terms import hard_labels, hidden_states, logit_mse, soft_labels
+from understudy.objectives import terms
+from understudy.objectives.term import ZERO
 
 __all__ = ["describe"]
 
-ZERO = "0, gradient 0"
-
-_TERMS: tuple[tuple[Term, str], ...] = (
-    (hard_labels(), "none: 0 only for a certain and right student"),
-    (hidden_states({"STUDENT.LAYER": "TEACHER.LAYER"}), f"{ZERO} (equal widths)"),
-    (logit_mse(), ZERO),
-    (soft_labels(), ZERO),
-)
+_FAMILIES: tuple[Any, ...] = (terms,)
+"""Modules of terms. Each has ``LISTED``, an example of every builder with its value at equality, and may have
+``FORMULAS``, rows of plain functions as below."""
 
 # name, formula, value at equality, source
 _DIVERGENCES: tuple[tuple[str, str, str, str], ...] = (
@@ -49,8 +44,8 @@ def describe() -> list[dict[str, Any]]:
     Keys: kind ("term" or "divergence"), name, formula, per, needs ({"learner": [...], "source": [...]}), source,
     at_equality, coupled. P is the teacher's distribution, Q the student's.
 
-    >>> [row["name"] for row in describe() if row["kind"] == "term"]
-    ['hard_labels', 'hidden_states', 'logit_mse', 'soft_labels']
+    >>> [row["name"] for row in describe() if row["source"].startswith("Ba, Caruana")]
+    ['logit_mse']
     """
     rows: list[dict[str, Any]] = [
         {
@@ -63,7 +58,9 @@ def describe() -> list[dict[str, Any]]:
             "at_equality": at_equality,
             "coupled": term.coupled,
         }
-        for term, at_equality in _TERMS
+        for term, at_equality in sorted(
+            (row for family in _FAMILIES for row in family.LISTED), key=lambda row: row[0].name
+        )
     ]
     rows += [
         {
@@ -76,6 +73,8 @@ def describe() -> list[dict[str, Any]]:
             "at_equality": at_equality,
             "coupled": False,
         }
-        for name, formula, at_equality, source in _DIVERGENCES
+        for name, formula, at_equality, source in sorted(
+            (*_DIVERGENCES, *(row for family in _FAMILIES for row in getattr(family, "FORMULAS", ())))
+        )
     ]
     return rows

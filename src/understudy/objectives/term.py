@@ -19,7 +19,9 @@ from understudy.errors import UsageError, choices
 from understudy.objectives.numerics import wide
 from understudy.records import Batch, Outputs, Targets
 
-__all__ = ["Needs", "Term", "Weight"]
+__all__ = ["ZERO", "Needs", "Term", "Weight", "support_of", "title"]
+
+ZERO = "0, gradient 0"  # what most terms say of their value at equality
 
 Weight = float | Callable[[int], float]
 Said = TypeVar("Said", bound=Outputs)
@@ -159,3 +161,18 @@ class _Covered(Mapping[str, Any]):
 
 def _covered(said: Said, counted: Tensor) -> Said:
     return replace(said, signals=_Covered(said.signals, counted))
+
+
+def title(kind: str, of: str, against: str, *, usual: str = "teacher") -> str:
+    """The name of a term: its kind, and what is unusual about it; dots would not do as the name of a connector.
+
+    >>> title("soft_labels", "exit.0", "self")
+    'soft_labels/exit-0/self'
+    """
+    unusual = [part for part, default in ((of, "student"), (against, usual)) if part != default]
+    return "/".join([kind, *unusual]).replace(".", "-")
+
+
+def support_of(targets: Outputs) -> Tensor | None:
+    """The labels that a source knows, None for all; a peer or an own layer has no support at all."""
+    return targets.support.get("") if isinstance(targets, Targets) else None

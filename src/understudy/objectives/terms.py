@@ -13,7 +13,7 @@ from understudy.errors import UsageError, choices
 from understudy.objectives import divergences
 from understudy.objectives.distances import squared_error
 from understudy.objectives.numerics import number, select
-from understudy.objectives.term import Needs, Term, Weight
+from understudy.objectives.term import ZERO, Needs, Term, Weight, support_of, title
 from understudy.records import Batch, Outputs, Targets
 
 __all__ = ["hard_labels", "hidden_states", "logit_mse", "shorthand", "soft_labels"]
@@ -63,16 +63,16 @@ def soft_labels(
     plain: Any = getattr(function, "func", function)
     order = 1 if plain in _FIRST_ORDER else 2
     factor = "temperature" if order == 1 else "temperature^2"
-    title = getattr(plain, "__name__", type(plain).__name__)
+    called = getattr(plain, "__name__", type(plain).__name__)
     return Term(
-        name or _name("soft_labels", of, against),
+        name or title("soft_labels", of, against),
         partial(_soft_labels, divergence=function, temperature=temperature, factor=float(temperature) ** order),
         weight,
         per=per,
         needs=Needs(_LOGITS, _LOGITS),
         of=of,
         against=against,
-        formula=f"{factor} * {title}({of}.logits, {against}.logits), temperature = {temperature:g}",
+        formula=f"{factor} * {called}({of}.logits, {against}.logits), temperature = {temperature:g}",
         source="Hinton, Vinyals, Dean 2015, arXiv 1503.02531",
     )
 
@@ -93,7 +93,7 @@ def hard_labels(weight: Weight = 1.0, *, smoothing: float = 0.0, of: str = "stud
     """
     number("smoothing", smoothing, high=1.0, closed=True)
     return Term(
-        name or _name("hard_labels", of, "labels", usual="labels"),
+        name or title("hard_labels", of, "labels", usual="labels"),
         partial(_hard_labels, smoothing=smoothing),
         weight,
         per="labelled",
@@ -126,7 +126,7 @@ def logit_mse(
     Source: Ba, Caruana 2014, arXiv 1312.6184; Kim et al. 2021, arXiv 2105.08919.
     """
     return Term(
-        name or _name("logit_mse", of, against),
+        name or title("logit_mse", of, against),
         _logit_mse,
         weight,
         per=per,
@@ -173,7 +173,7 @@ def hidden_states(
     signals = tuple((f"module:{student}", f"module:{teacher}") for student, teacher in pairs.items())
     shown = ", ".join(f"{student} to {teacher}" for student, teacher in pairs.items())
     return Term(
-        name or _name("hidden_states", of, against),
+        name or title("hidden_states", of, against),
         partial(_hidden_states, signals=signals),
         weight,
         per=per,
@@ -206,7 +206,7 @@ def shorthand(alpha: float, temperature: float) -> list[Term]:
 def _soft_labels(
     outputs: Outputs, targets: Targets, batch: Batch, *, divergence: Divergence, temperature: float, factor: float
 ) -> Tensor:
-    student, teacher, support = outputs["logits"], targets["logits"], _support(targets)
+    student, teacher, support = outputs["logits"], targets["logits"], support_of(targets)
     if support is not None:
         student, teacher = select(student, teacher, support)
     value = divergence(student, teacher, temperature=temperature)
@@ -220,7 +220,7 @@ def _hard_labels(outputs: Outputs, targets: Targets, batch: Batch, *, smoothing:
 
 
 def _logit_mse(outputs: Outputs, targets: Targets, batch: Batch) -> Tensor:
-    return squared_error(outputs["logits"], targets["logits"], support=_support(targets))
+    return squared_error(outputs["logits"], targets["logits"], support=support_of(targets))
 
 
 def _hidden_states(
@@ -257,11 +257,6 @@ def _projections(outputs: Outputs, targets: Targets, *, signals: tuple[tuple[str
     return maps
 
 
-def _support(targets: Outputs) -> Tensor | None:
-    """The labels that the source knows, None for all; a peer or an own layer has no support at all."""
-    return targets.support.get("") if isinstance(targets, Targets) else None
-
-
 def _divergence(divergence: str | Divergence) -> Divergence:
     if callable(divergence):
         return divergence
@@ -273,7 +268,10 @@ def _divergence(divergence: str | Divergence) -> Divergence:
     return function
 
 
-def _name(kind: str, of: str, against: str, *, usual: str = "teacher") -> str:
-    """``soft_labels``, and what is unusual about it; dots would not do as the name of a connector."""
-    unusual = [part for part, default in ((of, "student"), (against, usual)) if part != default]
-    return "/".join([kind, *unusual]).replace(".", "-")
+LISTED: tuple[tuple[Term, str], ...] = (
+    (hard_labels(), "none: 0 only for a certain and right student"),
+    (hidden_states({"STUDENT.LAYER": "TEACHER.LAYER"}), f"{ZERO} (equal widths)"),
+    (logit_mse(), ZERO),
+    (soft_labels(), ZERO),
+)
+"""An example of every term here, and its value at equality: what ``understudy objectives`` lists."""
