@@ -19,7 +19,7 @@ from understudy.errors import UsageError, choices
 from understudy.objectives.numerics import wide
 from understudy.records import Batch, Outputs, Targets
 
-__all__ = ["ZERO", "Needs", "Term", "Weight", "support_of", "title"]
+__all__ = ["ZERO", "Needs", "Term", "Weight", "signal", "support_of", "title"]
 
 ZERO = "0, gradient 0"  # what most terms say of their value at equality
 
@@ -171,6 +171,21 @@ def title(kind: str, of: str, against: str, *, usual: str = "teacher") -> str:
     """
     unusual = [part for part, default in ((of, "student"), (against, usual)) if part != default]
     return "/".join([kind, *unusual]).replace(".", "-")
+
+
+def signal(layer: str | int) -> str:
+    """What a layer is called as a signal: a number is a hidden state, a plain path the output of that module.
+
+    >>> signal(3), signal("query.1"), signal("encoder.layer.3")
+    ('hidden.3', 'query.1', 'module:encoder.layer.3')
+    """
+    name = f"hidden.{layer}" if isinstance(layer, int) else layer
+    known = name in ("features", "logits") or name.startswith(("module:", "input:"))
+    kind, _, index = name.rpartition(".")
+    return name if known or (kind in _LAYERED and index.isdigit()) else f"module:{name}"
+
+
+_LAYERED = ("hidden", "attention", "query", "key", "value")
 
 
 def support_of(targets: Outputs) -> Tensor | None:
