@@ -555,3 +555,44 @@ def test_the_second_level_as_the_plan_writes_it(tiny_tokenizer: Any, tiny_texts:
     assert done.history[-1]["terms"]["hidden_states"] < done.history[0]["terms"]["hidden_states"]
     assert not same(student, before)
     assert done.notes == ()  # everything learns
+
+
+def test_a_student_of_a_cohort_stops_on_its_own_and_goes_on_teaching() -> None:
+    at = {"student": iter([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), "peer.1": iter([0.5, 0.4, 0.3, 0.2])}
+    peer, kept = Small(norm=True, seed=1), []
+    cohort = {"student": Small(norm=True), "peer.1": peer}
+    names = {id(module): name for name, module in cohort.items()}
+
+    def validate(module: nn.Module) -> float:
+        if module is peer:
+            kept.append({key: value.clone() for key, value in peer.state_dict().items()})
+        return next(at[names[id(module)]])
+
+    terms = [
+        hard_labels(),
+        hard_labels(of="peer.1"),
+        soft_labels(against="peer.1"),
+        soft_labels(of="peer.1", against="student"),
+    ]
+    weights = []
+    done = trained(
+        cohort,
+        objective=terms,
+        validate=validate,
+        settings={"epochs": 6, "patience": 2},
+        watch=lambda step: weights.append({key: value.clone() for key, value in peer.state_dict().items()}),
+    )
+    assert done.best == {"student": 0.6, "peer.1": 0.5}
+    assert [set(epoch["scores"]) for epoch in done.history] == [{"student", "peer.1"}] * 3 + [{"student"}] * 3
+    assert all(torch.equal(peer.state_dict()[key], value) for key, value in kept[0].items())  # its own best epoch
+    after, last = weights[len(weights) // 2], weights[-1]
+    assert all(torch.equal(after[key], last[key]) for key in after)  # weights and batch statistics stood still
+    assert "peer.1 stopped learning after 3 epochs, the others went on" in done.notes
+
+
+def test_each_student_may_have_a_score_of_its_own() -> None:
+    cohort = {"student": Small(), "peer.1": Small(seed=1)}
+    terms = [hard_labels(), hard_labels(of="peer.1")]
+    scores = {"student": lambda module: 1.0, "peer.1": lambda module: 2.0}
+    done = trained(cohort, objective=terms, validate=scores, settings={"epochs": 2})
+    assert done.best == {"student": 1.0, "peer.1": 2.0}

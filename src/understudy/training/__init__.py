@@ -1,9 +1,10 @@
 """One loop for every objective, way of teaching and kind of student."""
 
+from understudy.training.balance import balanced, pulls
 from understudy.training.distillation import Distillation
 from understudy.training.loop import train
 from understudy.training.precision import probe
 from understudy.training.progress import Step, Training
 from understudy.training.settings import Settings
 
-__all__ = ["Distillation", "Settings", "Step", "Training", "probe", "train"]
+__all__ = ["Distillation", "Settings", "Step", "Training", "balanced", "probe", "pulls", "train"]

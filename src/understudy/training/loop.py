@@ -28,10 +28,9 @@ from understudy.training.identity import identity
 from understudy.training.optimiser import clip, make_optimiser
 from understudy.training.progress import Training, Watch, silent
 from understudy.training.settings import Settings
-from understudy.training.state import State
+from understudy.training.state import Scores, State
 
 Prepare = Callable[[Batch, nn.Module], Batch]
-Score = Callable[[nn.Module], float]
 
 
 def train(
@@ -41,7 +40,7 @@ def train(
     objective: Sequence[Term],
     teacher: Any = None,
     settings: Settings | None = None,
-    validate: Score | None = None,
+    validate: Scores | None = None,
     prepare: Prepare | None = None,
     folder: Path | None = None,
     watch: Watch = silent,
@@ -57,8 +56,9 @@ def train(
         objective: the terms; ``loss = sum over terms of weight(step) * sum of values / count``.
         teacher: whatever answers ``bind(needs)`` and ``targets(batch)``; None where no term asks for one.
         settings: how long, how fast, how exact.
-        validate: module -> score, higher is better; after every epoch, for every student as it was given. The
-            weights of the best epoch are those that come back. None keeps the last ones.
+        validate: module -> score, higher is better, or one such function for each student by name; after every
+            epoch. Every student gets the weights of its own best epoch back, and stops on its own where the settings
+            have a patience: it goes on teaching its peers. None keeps the last weights.
         prepare: the one seam that may change a batch (views, mixup, rollouts); it sees one more, for its shapes.
         folder: where sealed checkpoints go; the same call again resumes from there, to the same weights.
         watch: called after every step with what happened, on the first process.
@@ -97,7 +97,7 @@ def train(
     state = State(model, optimiser, accelerator, settings, folder, who)
     torch.manual_seed(settings.seed + rank)  # dropout differs between processes, the rows' order does not
     start = state.resume()
-    wrapped.train()
+    state.wake(wrapped)
 
     epoch, batches = -1, []
     for step in range(start, start if state.exhausted() else steps):
@@ -119,7 +119,7 @@ def train(
                 break
             except RuntimeError as error:
                 state.halve(error)  # raises unless memory ran out and a smaller micro-batch is left
-        clip(model, settings.clip, step=step)
+        clip(model, settings.clip, step=step, still=state.stopped())
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         model.commit(accelerator.gather)
@@ -127,7 +127,7 @@ def train(
         state.log(losses)
         if state.step % per_epoch == 0 or state.step == steps:
             state.finish_epoch(per_epoch, validate)
-            wrapped.train()
+            state.wake(wrapped)
         if accelerator.is_main_process:
             watch(state.facts(steps))
         done = state.step == steps or state.exhausted()

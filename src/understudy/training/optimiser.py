@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -24,8 +26,10 @@ def make_optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimize
     return torch.optim.AdamW(filled, lr=settings.learning_rate, fused=True)
 
 
-def clip(model: Distillation, most: float | None, *, step: int) -> None:
+def clip(model: Distillation, most: float | None, *, step: int, still: Sequence[str] = ()) -> None:
     """Scales each student's gradient, with its own terms' connectors, to a norm of at most ``most``; None: looks only.
+
+    Students named in ``still`` have stopped: their gradients are dropped, so that the optimiser passes them by.
 
     Raises:
         NonFiniteError: a gradient that is not a number, behind a loss that is: the weights were not touched yet.
@@ -36,6 +40,10 @@ def clip(model: Distillation, most: float | None, *, step: int) -> None:
             owner = "student" if term.of.startswith("exit.") else term.of
             if term.name in model.connectors and (owner == name or owner.startswith(f"{name}.")):
                 own += model.connectors[term.name].parameters()
+        if name in still:
+            for parameter in own:
+                parameter.grad = None
+            continue
         norm = torch.nn.utils.get_total_norm([p.grad for p in own if p.grad is not None])
         if not torch.isfinite(norm):
             bad = [n for n, p in model.named_parameters() if p.grad is not None and not torch.isfinite(p.grad).all()]

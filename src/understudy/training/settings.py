@@ -25,7 +25,7 @@ class Settings:
         clip: largest gradient norm of each student with its connectors; None for none.
         precision: ``fp32`` or ``bf16`` autocast; divergences are fp32 either way.
         seed: of the row order, the dropout and everything else that is drawn.
-        patience: epochs without a better validation score after which it stops; None for never.
+        patience: epochs without a better validation score after which a student stops; None for never.
         max_steps: an upper bound of optimiser steps; the schedule ends there.
         bucketed: batches of rows of similar length.
         checkpoint_seconds: time between sealed checkpoints (changes no weight).

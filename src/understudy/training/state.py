@@ -20,6 +20,7 @@ from understudy.training.progress import Step, Training
 from understudy.training.settings import Settings
 
 Score = Callable[[nn.Module], float]
+Scores = Score | Mapping[str, Score]
 
 
 class State:
@@ -50,7 +51,7 @@ class State:
         self.seen = 0
         self.best: dict[str, float] = {}
         self.best_weights: dict[str, dict[str, Tensor]] = {}
-        self.stale = 0
+        self.stale: dict[str, int] = {}
         self.halvings = 0
         self.step = 0
         self.start = 0
@@ -108,14 +109,25 @@ class State:
 
     # -- at the end of an epoch ---------------------------------------------------------------------------------
 
-    def finish_epoch(self, per_epoch: int, validate: Score | None) -> None:
-        """Scores every student, keeps the weights that were best, starts the next epoch's sums."""
+    def finish_epoch(self, per_epoch: int, validate: Scores | None) -> None:
+        """Scores every student that still learns, keeps the weights that were best, starts the next epoch's sums."""
         given = self.model.given
-        scores = {} if validate is None else {name: self._score(name, validate) for name in given}
-        better = [name for name, score in scores.items() if name not in self.best or score > self.best[name]]
-        for name in better:
-            self.best[name], self.best_weights[name] = scores[name], checkpoint.weights(given[name])
-        self.stale = 0 if better or validate is None else self.stale + 1
+        before = self.stopped()
+        score_of = validate if isinstance(validate, Mapping) else dict.fromkeys(given, validate)
+        scores = {
+            name: self._score(name, score)
+            for name, score in score_of.items()
+            if score is not None and name not in before
+        }
+        for name, score in scores.items():
+            if name not in self.best or score > self.best[name]:
+                self.best[name], self.best_weights[name] = score, checkpoint.weights(given[name])
+                self.stale[name] = 0
+            else:
+                self.stale[name] += 1
+        epochs = round(self.step / per_epoch, 2)
+        stopped = [name for name in self.stopped() if name not in before and len(given) > 1]
+        self.notes += [f"{name} stopped learning after {epochs:g} epochs, the others went on" for name in stopped]
         record = {"step": self.step, "epoch": self.step / per_epoch, **self._means()}
         self.history.append(record | {"validation": scores.get("student"), "scores": scores})
         self.sums, self.seen = {}, 0
@@ -134,9 +146,20 @@ class State:
             )
         return float(score)
 
+    def stopped(self) -> list[str]:
+        """Students that early stopping has seen enough of: they still teach their peers, and learn no more."""
+        patience = self.settings.patience
+        return [name for name, epochs in self.stale.items() if patience is not None and epochs >= patience]
+
     def exhausted(self) -> bool:
-        """Whether early stopping has seen enough."""
-        return self.settings.patience is not None and self.stale >= self.settings.patience
+        """Whether every student has stopped."""
+        return len(self.stopped()) == len(self.model.names)
+
+    def wake(self, wrapped: nn.Module) -> None:
+        """Training mode for those who learn; one that has stopped stays as it is, batch statistics included."""
+        wrapped.train()
+        for name in self.stopped():
+            self.model.students[self.model.names.index(name)].eval()
 
     # -- checkpoints --------------------------------------------------------------------------------------------
 
@@ -197,7 +220,7 @@ class State:
             name, parameter = key.split("/", 1)
             self.best_weights.setdefault(name, {})[parameter] = value
         self.history, self.sums, self.seen = list(facts["history"]), dict(facts["sums"]), facts["seen"]
-        self.best, self.stale, self.halvings = dict(facts["best"]), facts["stale"], facts["halvings"]
+        self.best, self.stale, self.halvings = dict(facts["best"]), dict(facts["stale"]), facts["halvings"]
         self.seconds, self.step = facts["seconds"], facts["step"]
         device, rank = self.accelerator.device, self.accelerator.process_index
         torch.set_rng_state(found.random[f"cpu.{rank}"])
