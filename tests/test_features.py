@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
-from understudy.features import Capture, capture, find
+from understudy.features import Capture, Tap, capture, find, full_path
 
 
 class Residual(nn.Module):
@@ -170,6 +170,34 @@ def test_a_long_lived_capture_closes_once_and_for_all() -> None:
     assert captured.values == {}
 
 
+def test_taps_say_what_is_kept_under_which_name() -> None:
+    class Pair(nn.Module):
+        def forward(self, x: Tensor, *, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            return x + 1.0, x + 2.0
+
+    model, x = nn.Sequential(nn.Identity(), Pair()), torch.zeros(3)
+    taps = {"in": Tap("1", given=True), "first": Tap("1"), "second": Tap("1", item=1), "same": Tap("0", copy=False)}
+    with capture(model, taps) as inside:
+        assert hooks(model) == 5
+        model(x)
+    assert {name: float(value[0]) for name, value in inside.items()} == {"in": 0, "first": 1, "second": 2, "same": 0}
+    assert inside["same"] is x  # Identity gives what it is given
+    assert inside["in"] is not x
+    assert hooks(model) == 0
+    # a tensor is no tuple: its entry 1 would be a row of the batch
+    with (
+        pytest.raises(UsageError, match=r"wanted from 0 .*gave Tensor without one at 1"),
+        capture(model, {"x": Tap("0", item=1)}),
+    ):
+        model(torch.zeros(3, 3))
+    with (
+        pytest.raises(UsageError, match=r"wanted from 0 .*was given tuple without one"),
+        capture(model, {"x": Tap("0", given=True)}),
+    ):
+        model("text")
+    assert hooks(model) == 0
+
+
 def test_two_captures_of_one_model_do_not_meet() -> None:
     model = Residual()
     with capture(model, ["layer"]) as outer:
@@ -192,5 +220,6 @@ def test_a_path_may_leave_out_what_is_the_same_in_the_whole_model() -> None:
     model = nn.ModuleDict({"bert": nn.ModuleDict({"encoder": nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])})})
     assert find(model, "encoder.1") is model["bert"]["encoder"][1]
     assert find(model, "bert.encoder.1") is model["bert"]["encoder"][1]
+    assert full_path(model, "encoder.1") == full_path(model, "bert.encoder.1") == "bert.encoder.1"
     with pytest.raises(UsageError, match="no module"):
         find(model, "coder.1")

@@ -17,6 +17,7 @@ LAYERS = (
     ("extras", "files", "records"),
     ("encoding",),  # writes its vocabulary files
     ("features",),  # students name the layers that it captures
+    ("signals",),  # names what features.py captures
     ("data", "objectives", "report", "runtime", "statistics", "students", "targets"),
     ("baselines",),  # a task names the ones that fit it
     ("tasks", "teachers"),

@@ -8,10 +8,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.laws import table_core
+from tests.laws import (
+    table_attention,
+    table_core,
+    table_feature_statistics,
+    table_relations,
+    table_responses,
+    table_states,
+)
 from tests.laws.law import DivergenceLaw, Rows, TermLaw
 
-TABLES = (table_core,)
+TABLES = (table_core, table_attention, table_feature_statistics, table_relations, table_responses, table_states)
 DIVERGENCES: tuple[DivergenceLaw, ...] = tuple(law for table in TABLES for law in getattr(table, "DIVERGENCES", ()))
 TERMS: tuple[TermLaw, ...] = tuple(law for table in TABLES for law in table.TERMS)
 

@@ -45,7 +45,6 @@ DIVERGENCES = (
     DivergenceLaw("uld", match.uld, at_most=2.0, support=False),
 )
 
-_LAYERS = {"encoder.layer.0": "encoder.layer.1", "encoder.layer.1": "encoder.layer.3"}
 _SOFT = ("forward_kl", "jensen_shannon", "reverse_kl", "skew_forward_kl", "skew_reverse_kl", "total_variation", "uld")
 TERMS = (
     *(
@@ -64,8 +63,5 @@ TERMS = (
     TermLaw("hard_labels", match.hard_labels(smoothing=0.1), at_equality=None, variant="smoothing"),
     TermLaw("logit_mse", match.logit_mse()),
     TermLaw("logit_mse", match.logit_mse(of="exit.0", against="self"), support=(1, 2), variant="support"),
-    TermLaw("hidden_states", match.hidden_states(_LAYERS), ((6, 6), (5, 5)), logits=False),
-    TermLaw("hidden_states", match.hidden_states(_LAYERS), ((6, 4), (5, 5)), None, logits=False, variant="widths"),
-    TermLaw("hidden_states", match.hidden_states({"a": "b"}, per="examples"), ((6, 6),), logits=False, variant="rows"),
     *(TermLaw("shorthand", term, at_equality=None, variant=term.name) for term in match.shorthand(0.3, 4.0)),
 )

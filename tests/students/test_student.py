@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from understudy.errors import UsageError
 from understudy.records import Outputs
-from understudy.students import Static, Student
+from understudy.students import Normalised, Static, Student
 
 
 class Told(nn.Module):
@@ -64,6 +64,57 @@ def test_hidden_i_is_the_output_of_layer_i_counted_from_one(hugging: Any, batch:
     assert said["logits"].shape == (2, 3)
 
 
+def test_every_kind_of_signal_at_once_and_the_module_is_left_as_it_was(hugging: Any, batch: Any) -> None:
+    torch.manual_seed(0)
+    student, tokens = Student(hugging("bert"), "peer.1"), batch("tokens", 3)
+    needs = {"logits", "features", "hidden.0", "hidden.6", "attention.2", "query.1", "key.6", "value.3"}
+    needs |= {"module:encoder.layer.4.output", "input:classifier"}
+    student.bind(frozenset(needs))
+    assert student.needs == needs
+    assert student.depth == 6
+    said = student(tokens).of("peer.1")
+    assert set(said.signals) == needs
+    assert torch.equal(said["features"], said["input:classifier"])
+    assert torch.equal(student.module.classifier(said["features"]), said["logits"])
+    assert said["attention.2"].shape == (3, 2, 9, 9)
+    assert student.module.config._attn_implementation == "sdpa"
+    student.bind(frozenset({"logits"}))
+    assert set(student(tokens).signals) == {"peer.1.logits"}
+
+
+def test_attention_in_train_mode_has_gone_through_the_models_dropout(hugging: Any, batch: Any) -> None:
+    torch.manual_seed(0)
+    tokens = {**batch("tokens", 4), "attention_mask": torch.ones(4, 9, dtype=torch.int64)}
+    for share, zeros in ((0.0, 0), (0.5, 324)):
+        student = Student(hugging("bert", attention_probs_dropout_prob=share)).train()
+        student.bind(frozenset({"attention.1"}))
+        attention = student(tokens)["student.attention.1"]
+        assert attention.numel() == 648
+        # a fair coin thrown 648 times: 60 is nearly five standard deviations
+        assert abs(int((attention == 0).sum()) - zeros) <= (60 if zeros else 0)
+
+
+def test_a_student_goes_through_its_whole_forward(hugging: Any, batch: Any) -> None:
+    student, ran = Student(hugging("bert")), []
+    student.module.classifier.register_forward_hook(lambda *_: ran.append("head"))
+    student.bind(frozenset({"hidden.1"}))
+    student(batch("tokens", 2))
+    assert ran == ["head"]
+
+
+def test_signals_of_a_vision_transformer_behind_its_preprocessing(hugging: Any, batch: Any) -> None:
+    torch.manual_seed(0)
+    vit, half = hugging("vit"), [0.5, 0.5, 0.5]
+    student = Student(Normalised(vit, half, half, (16, 16)))
+    student.bind(frozenset({"hidden.6", "attention.1", "features"}))
+    inputs = batch("colour", 2)
+    said = student(inputs).of("student")
+    values = {"pixel_values": (inputs["pixels"] / 255 - 0.5) / 0.5}
+    torch.testing.assert_close(said["hidden.6"], vit(**values, output_hidden_states=True).hidden_states[6])
+    torch.testing.assert_close(vit.classifier(said["features"]), vit(**values).logits)
+    assert said["attention.1"].shape == (2, 2, 5, 5)
+
+
 def test_signals_carry_gradient_and_hooks_do_not_stay(hugging: Any, batch: Any) -> None:
     torch.manual_seed(0)
     student, tokens = Student(hugging("vit")), batch("colour", 2)
@@ -90,12 +141,16 @@ def test_a_bound_student_can_be_copied_and_the_copy_speaks_for_itself() -> None:
 
 def test_what_cannot_be_given_names_what_can(hugging: Any) -> None:
     bert, static = Student(hugging("bert")), Student(Static(9, 4, 2), "peer.0")
-    with pytest.raises(UsageError, match=r'student \(Bert.*"hidden\.7".*hidden\.0 to hidden\.6, module:PATH'):
+    with pytest.raises(
+        UsageError, match=r'student \(Bert.*"hidden\.7".*logits, hidden\.0 to hidden\.6, att.*module:PATH'
+    ):
         bert.bind(frozenset({"logits", "hidden.7"}))
-    with pytest.raises(UsageError, match=r'peer\.0 \(Static\) cannot give "hidden\.1"; it gives logits, module:PATH'):
+    with pytest.raises(
+        UsageError, match=r'peer\.0 \(Static\) cannot give "hidden\.1"; it gives features, logits, input'
+    ):
         static.bind(frozenset({"hidden.1"}))
-    with pytest.raises(UsageError, match="attention"):
-        bert.bind(frozenset({"attention.1"}))
+    with pytest.raises(UsageError, match=r'"attention\.7"'):
+        bert.bind(frozenset({"attention.7"}))
     with pytest.raises(UsageError, match=r"nearest: bert\.encoder\.layer\.3"):
         bert.bind(frozenset({"module:encoder.layr.3"}))
     assert bert.needs == {"logits"}  # a refused binding changes nothing

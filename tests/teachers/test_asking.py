@@ -114,7 +114,9 @@ def test_hidden_states_of_a_transformer(loaded: Loaded, tiny_texts: Texts) -> No
     feed = Feed(Examples.of({"text": texts}, labels), {"teacher": loaded.encoder})
     batch = feed.batch(np.arange(6))
     teacher = Live(loaded.model)
-    assert teacher.provides == {"logits", "hidden.0", "hidden.1", "hidden.2"}
+    kinds = ("hidden", "attention", "query", "key", "value")
+    layered = {f"{kind}.{index}" for kind in kinds for index in (1, 2)}
+    assert teacher.provides == {"logits", "features", "hidden.0", *layered}
     assert Live(Student(loaded.model)).provides == teacher.provides
     with pytest.raises(UsageError, match=r"hidden\.3"):
         teacher.bind({"hidden.3"})
@@ -126,6 +128,114 @@ def test_hidden_states_of_a_transformer(loaded: Loaded, tiny_texts: Texts) -> No
         wanted = loaded.model(**batch.inputs["teacher"], output_hidden_states=True)
     torch.testing.assert_close(said["hidden.0"], wanted.hidden_states[0])
     torch.testing.assert_close(said["logits"], wanted.logits)
+
+
+def test_a_teacher_goes_no_deeper_than_it_is_asked_and_says_the_same(loaded: Loaded, tiny_texts: Texts) -> None:
+    texts, labels = tiny_texts(6)
+    batch = Feed(Examples.of({"text": texts}, labels), {"teacher": loaded.encoder}).batch(np.arange(6))
+    teacher, ran = Live(loaded.model), []
+    handles = [
+        loaded.model.get_submodule(path).register_forward_hook(lambda *_, path=path: ran.append(path))
+        for path in ("bert.encoder.layer.0", "bert.encoder.layer.1", "classifier")
+    ]
+    try:
+        for needs, wanted in (
+            ({"teacher.hidden.1", "query.1"}, ["bert.encoder.layer.0"]),
+            ({"hidden.1", "module:encoder.layer.1"}, ["bert.encoder.layer.0", "bert.encoder.layer.1"]),
+            ({"hidden.1", "logits"}, ["bert.encoder.layer.0", "bert.encoder.layer.1", "classifier"]),
+        ):
+            ran.clear()
+            teacher.bind(needs)
+            said = teacher.targets(batch)
+            assert ran == wanted
+            assert set(said.signals) == {f"teacher.{need.removeprefix('teacher.')}" for need in needs}
+            with torch.no_grad():
+                whole = loaded.model(**batch.inputs["teacher"], output_hidden_states=True).hidden_states[1]
+            assert torch.equal(said["teacher.hidden.1"], whole)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_teacher_asked_for_its_attention_is_left_as_it_was(loaded: Loaded, tiny_texts: Texts, training: bool) -> None:
+    texts, labels = tiny_texts(6)
+    batch = Feed(Examples.of({"text": texts}, labels), {"teacher": loaded.encoder}).batch(np.arange(6))
+    teacher = Live(loaded.model.train(training))
+    try:
+        teacher.bind({"attention.2", "logits"})
+        said = teacher.targets(batch).of("teacher")
+        torch.testing.assert_close(said["attention.2"].sum(-1), torch.ones(said["attention.2"].shape[:3]))
+        assert loaded.model.config._attn_implementation == "sdpa"
+        assert all(module.training is training for module in loaded.model.modules())
+        assert not said["attention.2"].requires_grad
+    finally:
+        loaded.model.eval()
+
+
+class Leaving(nn.Module):
+    """A model that announces the logits of an exit."""
+
+    provides = frozenset({"exit.0.logits", "exit.0.features"})
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": x[:, :3], "exit.0.logits": x[:, 1:].to(torch.bfloat16), "exit.0.features": x}
+
+
+def test_what_a_model_announces_has_its_columns_in_order_too(rows: Tensor) -> None:
+    teacher = Live(Leaving(), order=(2, 0, 1))
+    assert teacher.provides == {"logits", "exit.0.logits", "exit.0.features"}
+    teacher.bind({"teacher.logits", "teacher.exit.0.logits", "teacher.exit.0.features"})
+    said = teacher.targets(_batch(rows))
+    assert torch.equal(said["teacher.logits"], rows[:, [2, 0, 1]])
+    assert torch.equal(said["teacher.exit.0.logits"], rows[:, [3, 1, 2]].to(torch.bfloat16).float())
+    assert torch.equal(said["teacher.exit.0.features"], rows)
+    assert said.support == {}
+
+
+@pytest.mark.parametrize(
+    ("order", "columns"),
+    [
+        (None, [0, None, 1, None, 2]),  # the model has one column for each label that it knows
+        ((2, 0, 1), [2, None, 0, None, 1]),
+        ((2, 0, 1, 1, 0), [2, 0, 1, 1, 0]),  # columns for all: only some of them count
+    ],
+)
+def test_a_teacher_that_knows_only_some_labels(rows: Tensor, order: Any, columns: list[int | None]) -> None:
+    support = [True, False, True, False, True]
+    teacher = Live(Noisy(), name="fr", order=order, support=support)
+    said = teacher.targets(_batch(rows, "fr"))
+    plain = Live(teacher.model).targets(_batch(rows))["teacher.logits"]
+    wanted = torch.stack([torch.zeros(len(rows)) if c is None else plain[:, c] for c in columns], 1)
+    assert torch.equal(said["fr.logits"], wanted)
+    assert said.support["fr"].tolist() == support
+    assert said.of("fr").support[""].dtype == torch.bool
+    assert teacher.fingerprint != Live(teacher.model, name="fr", order=order).fingerprint
+
+
+def test_a_support_that_does_not_fit(rows: Tensor) -> None:
+    with pytest.raises(UsageError, match="knows none of the 3 labels"):
+        Live(Noisy(), support=[False] * 3)
+    with pytest.raises(UsageError, match="knows 2 of 4 labels: as many columns are wanted, got 3 from an order"):
+        Live(Noisy(), order=(0, 1, 2), support=[True, True, False, False])
+    with pytest.raises(UsageError, match=r"knows 2 of 4 labels.*got 3 from Noisy"):
+        Live(Noisy(), support=[True, True, False, False]).targets(_batch(rows))
+
+
+def test_the_divergence_of_a_partial_teacher_is_that_of_its_labels(rows: Tensor) -> None:
+    # KL between softmaxes over labels 0 and 2 only, in float64 NumPy
+    from understudy.objectives import soft_labels
+    from understudy.records import Outputs
+
+    support = [True, False, True]
+    model = nn.Linear(4, 2)
+    targets = Live(model, support=support).targets(_batch(rows))
+    student = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    term = soft_labels(temperature=1.0)
+    value = term.value(Outputs({"logits": student}), targets.of("teacher"), _batch(rows))
+    x, y = student.double().numpy()[:, [0, 2]], model(rows).detach().double().numpy()
+    p, q = (np.exp(z) / np.exp(z).sum(1, keepdims=True) for z in (y, x))
+    np.testing.assert_allclose(value.numpy(), (p * np.log(p / q)).sum(1), atol=1e-6)
 
 
 def test_a_batch_without_the_teachers_encoding(rows: Tensor) -> None:

@@ -7,7 +7,11 @@
 """
 
 from understudy.objectives import schedules
-from understudy.objectives.distances import squared_error
+from understudy.objectives.attention import attention_maps, self_attention_relations
+from understudy.objectives.contrast import contrastive
+from understudy.objectives.correlation import correlation_distance, dist, logit_standardisation, standardise
+from understudy.objectives.decoupled import decoupled_kd, decoupled_kl
+from understudy.objectives.distances import cosine_distance, squared_error
 from understudy.objectives.divergences import (
     cross_entropy,
     forward_kl,
@@ -19,28 +23,62 @@ from understudy.objectives.divergences import (
     total_variation,
     uld,
 )
+from understudy.objectives.energy import attention_transfer
+from understudy.objectives.feature_statistics import neuron_selectivity, probabilistic, variational_information
+from understudy.objectives.layers import layer_map
 from understudy.objectives.listing import describe
+from understudy.objectives.relations import correlation_congruence, rkd_angle, rkd_distance, similarity_preserving
+from understudy.objectives.responses import binary_kl, multi_label, regression, virtual_teacher
+from understudy.objectives.reviewing import review
+from understudy.objectives.states import embeddings, hidden_states, hints, patient
 from understudy.objectives.term import Needs, Term
-from understudy.objectives.terms import hard_labels, hidden_states, logit_mse, shorthand, soft_labels
+from understudy.objectives.terms import hard_labels, logit_mse, shorthand, soft_labels
 
 __all__ = [
     "Needs",
     "Term",
+    "attention_maps",
+    "attention_transfer",
+    "binary_kl",
+    "contrastive",
+    "correlation_congruence",
+    "correlation_distance",
+    "cosine_distance",
     "cross_entropy",
+    "decoupled_kd",
+    "decoupled_kl",
     "describe",
+    "dist",
+    "embeddings",
     "forward_kl",
     "forward_kl_top_k",
     "hard_labels",
     "hidden_states",
+    "hints",
     "jensen_shannon",
+    "layer_map",
     "logit_mse",
+    "logit_standardisation",
+    "multi_label",
+    "neuron_selectivity",
+    "patient",
+    "probabilistic",
+    "regression",
     "reverse_kl",
+    "review",
+    "rkd_angle",
+    "rkd_distance",
     "schedules",
+    "self_attention_relations",
     "shorthand",
+    "similarity_preserving",
     "skew_forward_kl",
     "skew_reverse_kl",
     "soft_labels",
     "squared_error",
+    "standardise",
     "total_variation",
     "uld",
+    "variational_information",
+    "virtual_teacher",
 ]

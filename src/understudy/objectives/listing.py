@@ -4,12 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from understudy.objectives import terms
+from understudy.objectives import (
+    attention,
+    contrast,
+    correlation,
+    decoupled,
+    distances,
+    divergences,
+    energy,
+    feature_statistics,
+    relations,
+    responses,
+    reviewing,
+    states,
+    terms,
+)
 from understudy.objectives.term import ZERO
 
 __all__ = ["describe"]
 
-_FAMILIES: tuple[Any, ...] = (terms,)
+_FAMILIES: tuple[Any, ...] = (
+    attention,
+    contrast,
+    correlation,
+    decoupled,
+    energy,
+    feature_statistics,
+    relations,
+    responses,
+    reviewing,
+    states,
+    terms,
+)
 """Modules of terms. Each has ``LISTED``, an example of every builder with its value at equality, and may have
 ``FORMULAS``, rows of plain functions as below."""
 
@@ -41,16 +67,17 @@ _DIVERGENCES: tuple[tuple[str, str, str, str], ...] = (
 def describe() -> list[dict[str, Any]]:
     """One row for each term, then one for each plain function, sorted by name.
 
-    Keys: kind ("term" or "divergence"), name, formula, per, needs ({"learner": [...], "source": [...]}), source,
+    Keys: kind ("term" or "divergence"), name, says (one line), formula, per, needs ({"learner": [...], "source": [...]}), source,
     at_equality, coupled. P is the teacher's distribution, Q the student's.
 
-    >>> [row["name"] for row in describe() if row["source"].startswith("Ba, Caruana")]
-    ['logit_mse']
+    >>> next(row["says"].split(";")[0] for row in describe() if row["name"] == "hard_labels")
+    'The student must say the label of the data'
     """
     rows: list[dict[str, Any]] = [
         {
             "kind": "term",
             "name": term.name,
+            "says": _says(term.name),
             "formula": term.formula,
             "per": term.per,
             "needs": {"learner": sorted(term.needs.learner), "source": sorted(term.needs.source)},
@@ -66,6 +93,7 @@ def describe() -> list[dict[str, Any]]:
         {
             "kind": "divergence",
             "name": name,
+            "says": _says(name),
             "formula": formula,
             "per": "position",
             "needs": {"learner": ["logits"], "source": [] if name == "cross_entropy" else ["logits"]},
@@ -78,3 +106,10 @@ def describe() -> list[dict[str, Any]]:
         )
     ]
     return rows
+
+
+def _says(name: str) -> str:
+    """The first line of a builder's or function's own docstring."""
+    homes = (*_FAMILIES, divergences, distances)
+    home = next(module for module in homes if hasattr(module, name))
+    return (getattr(home, name).__doc__ or "").strip().splitlines()[0]

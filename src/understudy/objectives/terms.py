@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from understudy.errors import UsageError, choices
 from understudy.objectives import divergences
@@ -16,7 +15,7 @@ from understudy.objectives.numerics import number, select
 from understudy.objectives.term import ZERO, Needs, Term, Weight, support_of, title
 from understudy.records import Batch, Outputs, Targets
 
-__all__ = ["hard_labels", "hidden_states", "logit_mse", "shorthand", "soft_labels"]
+__all__ = ["hard_labels", "logit_mse", "shorthand", "soft_labels"]
 
 Divergence = Callable[..., Tensor]
 _LOGITS = frozenset({"logits"})
@@ -138,54 +137,6 @@ def logit_mse(
     )
 
 
-def hidden_states(
-    pairs: Mapping[str, str],
-    weight: Weight = 1.0,
-    *,
-    per: str = "tokens",
-    of: str = "student",
-    against: str = "teacher",
-    name: str | None = None,
-) -> Term:
-    """Layers of the student must say what layers of the teacher say, position by position.
-
-    Formula: mean over pairs of 1/D sum_d (connector(student.layer) - teacher.layer)^2. The connector is a linear map
-    where the widths differ, and nothing where they are equal; then, at least 0, and 0 with gradient 0 at equality.
-
-    Args:
-        pairs: path of a module in the student -> path of a module in the teacher; both see the same positions.
-        weight: at least 0, or a schedule; of the mean, so that it does not grow with the number of pairs.
-        per: ``tokens`` for layers [N, L, D], ``examples`` for [N, D].
-        of: the output that learns.
-        against: the source that teaches.
-        name: how logs call the term.
-
-    >>> hidden_states({"encoder.layer.1": "encoder.layer.3"}).needs.learner
-    frozenset({'module:encoder.layer.1'})
-
-    Raises:
-        UsageError: no pairs, weight is negative, or (when it is computed) positions that differ.
-
-    Source: Jiao et al. 2020 (TinyBERT), arXiv 1909.10351, which adds the layers up.
-    """
-    if not isinstance(pairs, Mapping) or not pairs:
-        raise UsageError(f"wanted pairs as a mapping of the student's modules to the teacher's, got {pairs!r}")
-    signals = tuple((f"module:{student}", f"module:{teacher}") for student, teacher in pairs.items())
-    shown = ", ".join(f"{student} to {teacher}" for student, teacher in pairs.items())
-    return Term(
-        name or title("hidden_states", of, against),
-        partial(_hidden_states, signals=signals),
-        weight,
-        per=per,
-        needs=Needs(frozenset(student for student, _ in signals), frozenset(teacher for _, teacher in signals)),
-        of=of,
-        against=against,
-        connector=partial(_projections, signals=signals),
-        formula=f"mean over layers and width of (connector({of}.layer) - {against}.layer)^2: {shown}",
-        source="Jiao et al. 2020 (TinyBERT), arXiv 1909.10351",
-    )
-
-
 def shorthand(alpha: float, temperature: float) -> list[Term]:
     """The two-dial objective of the command line: alpha * hard + (1 - alpha) * temperature^2 * KL.
 
@@ -223,40 +174,6 @@ def _logit_mse(outputs: Outputs, targets: Targets, batch: Batch) -> Tensor:
     return squared_error(outputs["logits"], targets["logits"], support=support_of(targets))
 
 
-def _hidden_states(
-    outputs: Outputs,
-    targets: Targets,
-    batch: Batch,
-    *,
-    signals: tuple[tuple[str, str], ...],
-    connector: nn.Module | None = None,
-) -> Tensor:
-    maps: Mapping[str, Any] = dict(connector.items()) if isinstance(connector, nn.ModuleDict) else {}
-    errors = []
-    for position, (student_name, teacher_name) in enumerate(signals):
-        student, teacher = outputs[student_name], targets[teacher_name]
-        if str(position) in maps:
-            student = maps[str(position)](student.to(maps[str(position)].weight.dtype))
-        if student.shape != teacher.shape:
-            raise UsageError(
-                f"hidden_states: wanted student {student_name} and teacher {teacher_name} at the same positions, "
-                f"got shapes {list(student.shape)} and {list(teacher.shape)} (widths meet in the term's connector)"
-            )
-        errors.append(squared_error(student, teacher))
-    return torch.stack(errors).mean(dim=0)
-
-
-def _projections(outputs: Outputs, targets: Targets, *, signals: tuple[tuple[str, str], ...]) -> nn.ModuleDict:
-    """A linear map for each pair whose widths differ; keyed by position, because paths have dots."""
-    maps = nn.ModuleDict()
-    for position, (student_name, teacher_name) in enumerate(signals):
-        student, teacher = outputs[student_name], targets[teacher_name]
-        if student.shape[-1] != teacher.shape[-1]:
-            dtype = torch.promote_types(student.dtype, torch.float32)
-            maps[str(position)] = nn.Linear(student.shape[-1], teacher.shape[-1], device=student.device, dtype=dtype)
-    return maps
-
-
 def _divergence(divergence: str | Divergence) -> Divergence:
     if callable(divergence):
         return divergence
@@ -270,7 +187,6 @@ def _divergence(divergence: str | Divergence) -> Divergence:
 
 LISTED: tuple[tuple[Term, str], ...] = (
     (hard_labels(), "none: 0 only for a certain and right student"),
-    (hidden_states({"STUDENT.LAYER": "TEACHER.LAYER"}), f"{ZERO} (equal widths)"),
     (logit_mse(), ZERO),
     (soft_labels(), ZERO),
 )

@@ -14,7 +14,7 @@ from understudy.statistics.calibration import (
 )
 from understudy.statistics.intervals import Interval, difference, interval, ratio, wilson
 from understudy.statistics.metrics import METRICS, Metric, metric_named, recall_per_class
-from understudy.statistics.significance import auroc, auroc_interval, benjamini_hochberg, mcnemar
+from understudy.statistics.significance import auroc, auroc_interval, benjamini_hochberg, holm, mcnemar
 
 __all__ = [
     "METRICS",
@@ -27,6 +27,7 @@ __all__ = [
     "difference",
     "ece",
     "fit_temperature",
+    "holm",
     "interval",
     "log_softmax",
     "mcnemar",

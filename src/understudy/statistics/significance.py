@@ -58,6 +58,29 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> Array:
     return adjusted
 
 
+def holm(p_values: npt.ArrayLike) -> Array:
+    """p-values adjusted so that a cut at q keeps the chance of any false discovery at most q, whatever the tests.
+
+    Args:
+        p_values: [M] in [0, 1], in any order.
+
+    Returns:
+        [M] fp64 in the same order, each at least its p-value.
+
+    Source: Holm 1979.
+
+    >>> holm([0.01, 0.04, 0.03]).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise UsageError("p-values must lie in [0, 1]")
+    order = np.argsort(p)
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return adjusted
+
+
 def auroc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float | None:
     """Probability that a positive row scores higher than a negative one, ties counted half.
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
+from understudy.features import layer_stack
 from understudy.students.saving import parameters
 
 
@@ -127,35 +128,6 @@ def inheritance(student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
         "parameters": counts,
         "sentence": sentence,
     }
-
-
-def layer_stack(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Path and modules of the one stack of layers of a transformers model.
-
-    Raises:
-        UsageError: there is none, or more than one, or its layers differ in shape; the message says which.
-    """
-    name = type(model).__name__
-    depth = getattr(getattr(model, "config", None), "num_hidden_layers", None)
-    if not isinstance(depth, int):
-        raise UsageError(
-            f"a transformers model whose config says how many layers it has (num_hidden_layers) is wanted, got {name}"
-        )
-    lists = {path: module for path, module in model.named_modules() if isinstance(module, nn.ModuleList)}
-    fitting = {path: module for path, module in lists.items() if len(module) == depth}
-    if not fitting:
-        seen = ", ".join(f"{path} ({len(module)})" for path, module in lists.items()) or "no list of modules"
-        raise UsageError(
-            f"{name} cannot be cut: its config says {depth} layers and it has {seen}; "
-            "models that share one layer, or that come in stages, have no layers to leave out"
-        )
-    if len(fitting) > 1:
-        raise UsageError(f"{name} cannot be cut: several lists have {depth} modules ({', '.join(fitting)})")
-    ((path, stack),) = fitting.items()
-    shapes = {tuple((key, tuple(value.shape)) for key, value in layer.state_dict().items()) for layer in stack}
-    if len(shapes) > 1:
-        raise UsageError(f"{name} cannot be cut: the layers of {path} differ in shape, so one cannot follow any other")
-    return path, stack
 
 
 def _chosen(layers: Sequence[int] | int | None, total: int) -> list[int]:
