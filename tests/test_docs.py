@@ -11,11 +11,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from understudy.objectives import describe
 from understudy.pipeline.defaults import FAMILIES, TEACHERS
 from understudy.pipeline.recipe import NAMED, recipe_keys, schema
+from understudy.pipeline.sections import Member, Step
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "recipe.md"
+OBJECTIVES = ROOT / "docs" / "objectives.md"
+MARK = "<!-- from here on: python tests/test_docs.py -->\n\n"
 HEAD = """\
 # The recipe
 
@@ -33,17 +37,43 @@ def page() -> str:
     for section in ("", *(name for name, entry in whole["properties"].items() if "$ref" in entry)):
         entry = whole["$defs"][section.title()] if section else whole
         fields = {key.rpartition(".")[2]: field for key, field in recipe_keys() if key.rpartition(".")[0] == section}
-        lines = [
-            f"## {section or 'the run'}\n",
-            f"{entry['description']}\n",
-            *head("key", "takes", "default", "what it does"),
-        ]
-        for key, field in fields.items():
-            default = "required" if field.is_required() else "unset" if field.default is None else show(field.default)
-            name = f"`{section}.{key}`" if section else f"`{key}`"
-            lines.append(cells(name, takes(entry["properties"][key]), default, field.description or ""))
-        parts.append("\n".join(lines) + "\n")
+        parts.append(table(section, entry, fields))
+        if section == "teacher":
+            parts.append(table("teacher.members.NAME", whole["$defs"]["Member"], Member.model_fields))
+        if not section:
+            parts.append(table("steps", whole["$defs"]["Step"], Step.model_fields))
     return "\n".join([*parts, decided(), named()])
+
+
+def table(section: str, entry: Mapping[str, Any], fields: Mapping[str, Any]) -> str:
+    """One section: its description, and a row for every key."""
+    lines = [
+        f"## {section or 'the run'}\n",
+        f"{entry['description']}\n",
+        *head("key", "takes", "default", "what it does"),
+    ]
+    for key, field in fields.items():
+        default = "required" if field.is_required() else "unset" if field.default is None else show(field.default)
+        name = f"`{section}.{key}`" if section else f"`{key}`"
+        lines.append(cells(name, takes(entry["properties"][key]), default, field.description or ""))
+    return "\n".join(lines) + "\n"
+
+
+def terms() -> str:
+    """Every term, and every plain function of tensors."""
+    parts = []
+    for kind, called in (("term", "Terms"), ("divergence", "Plain functions")):
+        rows = [row for row in describe() if row["kind"] == kind]
+        lines = [
+            f"## {called}\n",
+            *head("name", "what must match", "formula", "reads (student; teacher)", "counts", "source"),
+        ]
+        for row in rows:
+            reads = "; ".join(", ".join(map(show, row["needs"][side])) or "nothing" for side in ("learner", "source"))
+            counts = show(row["per"]) + (", rows act on each other" if row["coupled"] else "")
+            lines.append(cells(show(row["name"]), row["says"], row["formula"], reads, counts, row["source"]))
+        parts.append("\n".join(lines) + "\n")
+    return "\n".join(parts)
 
 
 def head(*names: str) -> list[str]:
@@ -64,11 +94,20 @@ def takes(entry: Mapping[str, Any]) -> str:
         return " or ".join(takes(one) for one in entry["anyOf"] if one.get("type") != "null")
     if "enum" in entry or "const" in entry:
         return ", ".join(f"`{value}`" for value in entry.get("enum", [entry.get("const")]))
+    if "$ref" in entry:
+        return f"{entry['$ref'].rpartition('/')[2].lower()}s, as below"
     kind = {"integer": "integer", "number": "number", "string": "text", "boolean": "true or false"}.get(entry["type"])
     if entry["type"] == "array":
         return f"list of {takes(entry['items'])}"
     if entry["type"] == "object":
-        return f"label: {takes(entry['additionalProperties'])}"
+        if "patternProperties" in entry:
+            return "name: a member, as below"
+        inside = entry["additionalProperties"]
+        if inside is True:
+            return "mapping"
+        return (
+            f"term: {takes(inside)}" if "title" not in entry and "propertyNames" in entry else f"label: {takes(inside)}"
+        )
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     ends = [f"{sign} {entry[name]:g}" for name, sign in limits.items() if name in entry]
     return f"{kind} {', '.join(ends)}".strip()
@@ -88,16 +127,10 @@ def decided() -> str:
 
 def named() -> str:
     """Recipes that need no file."""
-    lines = ["## Recipes known by name\n", *head("--recipe", "sets")]
-    for name, said in NAMED.items():
-        sets = [
-            f"{section}.{key}={value}"
-            for section, dials in said.items()
-            if isinstance(dials, Mapping)
-            for key, value in dials.items()
-        ]
-        sets += [f"{key}={value}" for key, value in said.items() if not isinstance(value, Mapping)]
-        lines.append(cells(show(name), ", ".join(map(show, sets))))
+    lines = ["## Recipes known by name\n", *head("--recipe", "what it does", "source")]
+    for name, path in NAMED.items():
+        said = [line.removeprefix("# ") for line in path.read_text("utf-8").splitlines() if line.startswith("# ")]
+        lines.append(cells(show(name), said[0], said[1].removeprefix("Source: ") if len(said) > 1 else ""))
     return "\n".join(lines) + "\n"
 
 
@@ -117,6 +150,13 @@ def shown_commands(text: str) -> Iterator[list[str]]:
 def test_the_page_of_dials_is_the_schema() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run: python tests/test_docs.py"
     assert page().count("\n| `train.") == sum(key.startswith("train.") for key, _ in recipe_keys())
+
+
+def test_the_page_of_objectives_lists_every_term() -> None:
+    said, made = OBJECTIVES.read_text(encoding="utf-8").split(MARK)
+    assert made == terms(), "run: python tests/test_docs.py"
+    assert len(said.splitlines()) > 20
+    assert made.count("\n| `") == len(describe())
 
 
 def test_commands_that_are_shown_parse() -> None:
@@ -168,3 +208,4 @@ def test_the_readme_is_short_and_nothing_names_a_machine() -> None:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    OBJECTIVES.write_text(OBJECTIVES.read_text(encoding="utf-8").split(MARK)[0] + MARK + terms(), encoding="utf-8")

@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from understudy.pipeline import Run, distill_models
+    from understudy.teachers import Loaded
 
 __all__ = ["__version__", "distill", "distill_models"]
 __version__ = "0.1.0"
@@ -26,7 +28,7 @@ def __getattr__(name: str) -> Any:
 
 
 def distill(
-    teacher: str | Path,
+    teacher: str | Path | Loaded | Callable[..., Any] | None,
     data: str | Path,
     student: str,
     out: str | Path,
@@ -38,7 +40,8 @@ def distill(
     """The main job: train a student to play the teacher's part, export it, prove what was kept.
 
     Args:
-        teacher: folder or name of a transformers model, or ``cnn`` or ``mlp`` for images.
+        teacher: folder or name of a transformers model, or ``cnn`` or ``mlp`` for images; a teacher that is loaded
+            already; any callable or scikit-learn estimator that ``teachers.function`` takes; None: the recipe names it.
         data: folder with ``train|validation|test|unlabelled.{parquet,csv,jsonl}``, one file, or a data set name.
         student: ``static`` or ``cut`` for text, ``cnn`` or ``mlp`` for images.
         out: the run's folder; the same call again resumes or reuses it.
@@ -52,9 +55,20 @@ def distill(
     Raises:
         understudy.errors.UnderstudyError: in one line what is wrong and what to do; see the tree in ``errors``.
     """
-    from understudy.pipeline import distill as run_distill
     from understudy.pipeline.recipe import load_recipe
 
-    options = {"teacher.path": str(teacher), "data.path": str(data), "student.family": student}
+    named = str(teacher) if isinstance(teacher, str | Path) else None
+    options = {"teacher.path": named, "data.path": str(data), "student.family": student}
     options |= {name.replace("__", "."): value for name, value in settings.items()}
-    return run_distill(load_recipe(recipe, options=options), Path(out), fresh=fresh)
+    wanted = load_recipe(recipe, options=options)
+    if named is not None or teacher is None:
+        from understudy.pipeline import distill as run_distill
+
+        return run_distill(wanted, Path(out), fresh=fresh)
+    from understudy.pipeline import distill_models
+    from understudy.pipeline.stages import load_splits
+    from understudy.teachers import Loaded, function
+
+    rows = load_splits(wanted)[1]
+    loaded = teacher if isinstance(teacher, Loaded) else function(teacher, fields=tuple(rows.train.inputs))
+    return distill_models(loaded, rows, wanted, Path(out), fresh=fresh)

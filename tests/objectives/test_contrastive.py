@@ -12,7 +12,7 @@ from torch import Tensor
 
 from understudy import objectives as match
 from understudy.errors import UsageError
-from understudy.objectives.contrast import Memory
+from understudy.objectives.relations.contrast import Memory
 from understudy.records import Batch, Outputs, Targets
 
 

@@ -42,7 +42,7 @@ RUN_JSON: dict[str, Any] = {
         "agreement": Maybe(SHARE),
         "negative_flip_rate": Maybe(SHARE),
         "ece": Maybe(SHARE),
-        "compression": NUMBER,
+        "compression": Maybe(NUMBER),
         "speedup": NUMBER,
         "per_class": [{"label": str, "teacher": NUMBER, "artefact": NUMBER, "p_value": SHARE}],
     },

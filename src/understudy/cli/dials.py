@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from understudy.pipeline.named import NAMED
+
 
 @dataclass(frozen=True)
 class Dial:
@@ -58,7 +60,7 @@ Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Any other key of the recipe; may be repeated.")
 ]
 RecipeFile = Annotated[
-    str | None, typer.Option("--recipe", metavar="F|NAME", help="A YAML recipe: quick, careful, or a file.")
+    str | None, typer.Option("--recipe", metavar="F|NAME", help=f"A YAML file, or a name: {', '.join(NAMED)}.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Out = Annotated[

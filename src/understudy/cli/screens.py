@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from understudy.report.formats import DASH, count, milliseconds, number, plain, seconds, share, size, times
 
@@ -102,13 +104,28 @@ def show_comparison(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def show_objectives(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Every term, then every divergence, with its formula and source."""
+    """Every term, then every divergence: one line, formula, what it reads and counts, source."""
     screen = stdout()
     rows = list(rows)
     for kind in dict.fromkeys(row["kind"] for row in rows):
         mine = [row for row in rows if row["kind"] == kind]
-        cells = [(row["name"], row["formula"], row["per"], row["at_equality"], row["source"]) for row in mine]
-        screen.print(table(f"{kind}s", ("name", "formula", "per", "at equality", "source"), cells))
+        screen.print(f"{kind}s: {len(mine)}\n", style="bold")
+        for row in mine:
+            screen.print(Text.assemble((row["name"], "bold"), "  ", row["says"]))
+            reads = [", ".join(row["needs"][side]) for side in ("learner", "source")]
+            needs = f"student {reads[0]}" + (f"; teacher {reads[1]}" if reads[1] else "")
+            together = "; rows act on each other" if row["coupled"] else ""
+            facts = {
+                "formula": row["formula"],
+                "needs": needs,
+                "counts": f"{row['per']}{together}; at equality {row['at_equality']}",
+                "source": row["source"],
+            }
+            grid = Table.grid(padding=(0, 2, 0, 0))
+            for name, text in facts.items():
+                if text:
+                    grid.add_row(name, text)
+            screen.print(Padding(grid, (0, 0, 0, 4)))
         screen.print()
     screen.print("P is the teacher's distribution, Q the student's; terms carry temperature^2, divergences do not.")
 

@@ -74,6 +74,7 @@ class Feed:
 
     def _encoded(self, name: str, rows: np.ndarray[Any, Any], keys: tuple[str, ...], epoch: int) -> dict[str, Any]:
         arrays = self.encoders[name].collate(self.features[name], rows)
-        if self.view is not None and "pixels" in arrays:
-            arrays = {**arrays, "pixels": self.view(arrays["pixels"], keys, epoch=epoch)}
+        if self.view is not None:
+            seen = [key for key in arrays if key.rpartition("/")[2] == "pixels"]  # an ensemble has one for each member
+            arrays = {**arrays, **{key: self.view(arrays[key], keys, epoch=epoch) for key in seen}}
         return {key: torch.from_numpy(array) for key, array in arrays.items()}

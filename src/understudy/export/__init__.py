@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from understudy.export.artefact import write_artefact
+from understudy.export.exits import parts_to_onnx, quantise_parts
 from understudy.export.graph import to_onnx
 from understudy.export.parity import parity
 from understudy.export.quantise import quantise_dynamic, quantise_static
 from understudy.export.static import static_tensors
 
-__all__ = ["parity", "quantise_dynamic", "quantise_static", "static_tensors", "to_onnx", "write_artefact"]
+__all__ = [
+    "parity",
+    "parts_to_onnx",
+    "quantise_dynamic",
+    "quantise_parts",
+    "quantise_static",
+    "static_tensors",
+    "to_onnx",
+    "write_artefact",
+]

@@ -24,7 +24,8 @@ def write_artefact(
     task: str,
     labels: Sequence[str],
     encoder: Encoder,
-    model: Path | str | Mapping[str, np.ndarray],
+    model: Path | str | Mapping[str, np.ndarray] | Sequence[Path],
+    exits: Sequence[Mapping[str, Any]] = (),
     temperature: float = 1.0,
     thresholds: Mapping[str, float] | None = None,
     gates: Sequence[Mapping[str, Any]] = (),
@@ -39,7 +40,10 @@ def write_artefact(
         task: the task's name.
         labels: the K labels in the order of the logits.
         encoder: what turns a raw row into the model's inputs.
-        model: an ONNX file, or the tensors of a static student.
+        model: an ONNX file, the tensors of a static student, or the ONNX files of a student with exits, in order.
+        exits: of each part of a student with exits: ``threshold`` (the confidence from which a row leaves; None: never;
+            of the last it does not matter), ``temperature`` (what its own logits are divided by), ``cost`` (its
+            share of the whole forward's time). Not given: nobody leaves before the end.
         temperature: what the logits are divided by, fitted on validation; above 0.
         thresholds: ``abstain_below``, the probability under which the artefact abstains (0, never, unless given).
         gates: name, limit, value and passed of every gate.
@@ -53,11 +57,17 @@ def write_artefact(
     """
     thresholds = {"abstain_below": 0.0, **(thresholds or {})}
     _check(labels, temperature, thresholds)
+    left: list[dict[str, Any]] = []
     with new_folder(folder) as draft:
         entry = encoder.save(draft)
         if isinstance(model, Mapping):
             kind, name = "static", "static.safetensors"
             write_tensors(draft / name, model)
+        elif isinstance(model, Sequence) and not isinstance(model, str):
+            left = _exits(model, exits)
+            kind, name = "exits", left[0]["file"]
+            for path, entry_of in zip(model, left, strict=True):
+                write_bytes(draft / entry_of["file"], path.read_bytes())
         else:
             kind, name = "onnx", "model.onnx"
             write_bytes(draft / name, Path(model).read_bytes())
@@ -70,6 +80,7 @@ def write_artefact(
             "fields": list(encoder.fields),
             "encoder": entry,
             "model": {"kind": kind, "file": name},
+            **({"exits": left} if left else {}),
             "temperature": float(temperature),
             "abstain_below": float(thresholds["abstain_below"]),
             "thresholds": {key: float(value) for key, value in thresholds.items()},
@@ -79,6 +90,29 @@ def write_artefact(
         }
         write_json(draft / MANIFEST, {**manifest, "hash": manifest_hash(manifest)})
         write_text(draft / CARD, card)
+
+
+def _exits(parts: Sequence[Path], given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the manifest says of each part."""
+    given = given or [{} for _ in parts]
+    if len(parts) < 2 or len(given) != len(parts):
+        raise UsageError(f"a student with exits has at least two parts and settings for each, got {len(parts)} parts")
+    found = []
+    for number, one in enumerate(given):
+        threshold, temperature = one.get("threshold"), float(one.get("temperature", 1.0))
+        if not 0 < temperature < float("inf") or not (threshold is None or 0 <= threshold <= 1):
+            raise UsageError(f"exit {number}: wanted a temperature above 0 and a threshold in [0, 1], got {dict(one)}")
+        cost = one.get("cost")
+        found.append(
+            {
+                "exit": number,
+                "file": f"model.{number}.onnx",
+                "threshold": None if threshold is None else float(threshold),
+                "temperature": temperature,
+                "cost": None if cost is None else float(cost),
+            }
+        )
+    return found
 
 
 def _check(labels: Sequence[str], temperature: float, thresholds: Mapping[str, float]) -> None:

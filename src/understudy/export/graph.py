@@ -24,7 +24,12 @@ AXES = {
     "attention_mask": ("N", "L"),
     "token_type_ids": ("N", "L"),
     "pixels": ("N",),
+    "state": ("N", "L"),
+    "next_state": ("N", "L"),
 }
+"""Dimensions that vary. A state goes from one part of a model with exits to the next: [N, L, D], or [N, C, H, W] of
+which only N varies."""
+OUTPUTS = ("logits", "next_state")
 _SHAPES = ({"N": 1, "L": 5}, {"N": 3, "L": 17}, {"N": 5, "L": 2})
 _TOLERANCE = 1e-3
 
@@ -33,10 +38,11 @@ def to_onnx(module: nn.Module, example: Mapping[str, Tensor], path: Path | str, 
     """Export a classifier, and prove on other shapes than the example's that the file says what the module says.
 
     Args:
-        module: ``module(**example)`` gives logits [N, K], or an object with ``logits``.
-        example: real rows by input name: ``input_ids``, ``attention_mask``, ``token_type_ids`` int64 [N, L], or
-            ``pixels`` uint8 [N, C, H, W].
-        path: the file; its one output is ``logits`` float32 [N, K].
+        module: ``module(**example)`` gives logits [N, K], or an object or a mapping with ``logits``. A part of a model
+            with exits (a mapping with ``next_state``) has both as outputs.
+        example: real rows by input name: ``input_ids``, ``attention_mask``, ``token_type_ids`` int64 [N, L], ``pixels``
+            uint8 [N, C, H, W], or the ``state`` of the part before, float32.
+        path: the file; its output is ``logits`` float32 [N, K], and ``next_state`` where there is one.
         opset: the ONNX operator set.
 
     Raises:
@@ -79,30 +85,40 @@ def clean(graph: onnx.ModelProto) -> None:
             part.ClearField("doc_string")
 
 
-class _Logits(nn.Module):
-    """Positional inputs in, one tensor out: the form that every exporter understands."""
+class _Plain(nn.Module):
+    """Positional inputs in, tensors out: the form that every exporter understands."""
 
     def __init__(self, module: nn.Module, names: tuple[str, ...]) -> None:
         super().__init__()
         self.module, self.names = module, names
 
-    def forward(self, *values: Tensor) -> Tensor:
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
         said: Any = self.module(**dict(zip(self.names, values, strict=True)))
-        return (said if isinstance(said, Tensor) else said.logits).float()
+        if isinstance(said, Tensor):
+            return (said.float(),)
+        said = said if isinstance(said, Mapping) else {"logits": said.logits}
+        return tuple(said[name].float() for name in OUTPUTS if name in said)
+
+
+def _axes(name: str, value: Tensor) -> tuple[str, ...]:
+    return AXES[name][:1] if value.ndim == 4 else AXES[name]
 
 
 def _export(module: nn.Module, example: Mapping[str, Tensor], opset: int) -> onnx.ModelProto:
     names = tuple(example)
-    shapes = tuple(dict.fromkeys(range(len(AXES[name])), torch.export.Dim.DYNAMIC) for name in names)
+    axes = {name: _axes(name, value) for name, value in example.items()}
+    shapes = tuple(dict.fromkeys(range(len(axes[name])), torch.export.Dim.DYNAMIC) for name in names)
+    # A fresh wrapper is in training mode, whatever it wraps; the exporter would put that mode back.
+    plain = _Plain(module, names).eval()
+    outputs = dict(zip(OUTPUTS, plain(*example.values()), strict=False))
     with tempfile.TemporaryDirectory(prefix="understudy-") as folder, _quiet():
         draft = Path(folder) / "model.onnx"
         torch.onnx.export(
-            # A fresh wrapper is in training mode, whatever it wraps; the exporter would put that mode back.
-            _Logits(module, names).eval(),
+            plain,
             tuple(example.values()),
             str(draft),
             input_names=list(names),
-            output_names=["logits"],
+            output_names=list(outputs),
             opset_version=opset,
             dynamo=True,
             dynamic_shapes=(shapes,),
@@ -111,10 +127,10 @@ def _export(module: nn.Module, example: Mapping[str, Tensor], opset: int) -> onn
         )
         graph = onnx.load(str(draft))
     clean(graph)
-    for node in graph.graph.input:
-        for dimension, axis in zip(node.type.tensor_type.shape.dim, AXES[node.name], strict=False):
+    axes |= {name: _axes(name, value) for name, value in outputs.items() if name == "next_state"}
+    for node in (*graph.graph.input, *graph.graph.output):
+        for dimension, axis in zip(node.type.tensor_type.shape.dim, axes.get(node.name, ("N",)), strict=False):
             dimension.dim_param = axis
-    graph.graph.output[0].type.tensor_type.shape.dim[0].dim_param = "N"
     return graph
 
 
@@ -122,23 +138,25 @@ def _prove(module: nn.Module, example: Mapping[str, Tensor], path: Path) -> None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads, options.log_severity_level = 1, 1, 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    wrapped = _Logits(module, tuple(example)).eval()
+    plain = _Plain(module, tuple(example)).eval()
     for shape in _SHAPES:
-        rows = {name: _resized(value, AXES[name], shape) for name, value in example.items()}
-        wanted = wrapped(*rows.values()).cpu().numpy()
-        (got,) = session.run(["logits"], {name: value.cpu().numpy() for name, value in rows.items()})
-        error = float(np.abs(wanted - got).max()) if wanted.shape == got.shape else float("inf")
-        if not error <= _TOLERANCE * max(1.0, float(np.abs(wanted).max())):
-            sizes = ", ".join(f"{name} {list(value.shape)}" for name, value in rows.items())
-            raise GateError(f"the exported graph differs from the module by {error:.3g} logits on {sizes}")
+        rows = {name: _resized(value, _axes(name, value), shape) for name, value in example.items()}
+        said = dict(zip(OUTPUTS, (value.cpu().numpy() for value in plain(*rows.values())), strict=False))
+        answers = session.run(list(said), {name: value.cpu().numpy() for name, value in rows.items()})
+        for (name, wanted), got in zip(said.items(), answers, strict=True):
+            error = float(np.abs(wanted - got).max()) if wanted.shape == got.shape else float("inf")
+            if not error <= _TOLERANCE * max(1.0, float(np.abs(wanted).max())):
+                sizes = ", ".join(f"{name} {list(value.shape)}" for name, value in rows.items())
+                raise GateError(f"the exported graph differs from the module by {error:.3g} ({name}) on {sizes}")
 
 
 def _at_least_two(example: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The example with at least two rows and columns: the exporter takes a size of 1 for a constant."""
+    axes = {name: _axes(name, value) for name, value in example.items()}
     sizes = {
-        axis: max(2, size) for name in example for axis, size in zip(AXES[name], example[name].shape, strict=False)
+        axis: max(2, size) for name in example for axis, size in zip(axes[name], example[name].shape, strict=False)
     }
-    return {name: _resized(value, AXES[name], sizes) for name, value in example.items()}
+    return {name: _resized(value, axes[name], sizes) for name, value in example.items()}
 
 
 def _resized(value: Tensor, axes: tuple[str, ...], sizes: Mapping[str, int]) -> Tensor:
@@ -151,15 +169,16 @@ def _resized(value: Tensor, axes: tuple[str, ...], sizes: Mapping[str, int]) -> 
 @contextmanager
 def _eager(module: nn.Module) -> Iterator[None]:
     """Plain attention while exporting: a quarter fewer nodes, and no guard against rows without any key."""
-    implementation = getattr(getattr(module, "config", None), "_attn_implementation", None)
-    if implementation is None or not hasattr(module, "set_attn_implementation"):
+    host: Any = next((part for part in module.modules() if hasattr(part, "set_attn_implementation")), None)
+    implementation = getattr(getattr(host, "config", None), "_attn_implementation", None)
+    if host is None or implementation is None:
         yield
         return
-    module.set_attn_implementation("eager")  # type: ignore[operator]
+    host.set_attn_implementation("eager")
     try:
         yield
     finally:
-        module.set_attn_implementation(implementation)  # type: ignore[operator]
+        host.set_attn_implementation(implementation)
 
 
 @contextmanager

@@ -7,10 +7,8 @@
 """
 
 from understudy.objectives import schedules
-from understudy.objectives.attention import attention_maps, self_attention_relations
-from understudy.objectives.contrast import contrastive
-from understudy.objectives.correlation import correlation_distance, dist, logit_standardisation, standardise
-from understudy.objectives.decoupled import decoupled_kd, decoupled_kl
+from understudy.objectives.attention.energy import attention_transfer
+from understudy.objectives.attention.maps import attention_maps, self_attention_relations
 from understudy.objectives.distances import cosine_distance, squared_error
 from understudy.objectives.divergences import (
     cross_entropy,
@@ -23,16 +21,18 @@ from understudy.objectives.divergences import (
     total_variation,
     uld,
 )
-from understudy.objectives.energy import attention_transfer
-from understudy.objectives.feature_statistics import neuron_selectivity, probabilistic, variational_information
-from understudy.objectives.layers import layer_map
+from understudy.objectives.features.layers import layer_map
+from understudy.objectives.features.reviewing import review
+from understudy.objectives.features.states import embeddings, hidden_states, hints, patient
+from understudy.objectives.features.statistics import neuron_selectivity, probabilistic, variational_information
 from understudy.objectives.listing import describe
-from understudy.objectives.relations import correlation_congruence, rkd_angle, rkd_distance, similarity_preserving
-from understudy.objectives.responses import binary_kl, multi_label, regression, virtual_teacher
-from understudy.objectives.reviewing import review
-from understudy.objectives.states import embeddings, hidden_states, hints, patient
+from understudy.objectives.relations.contrast import contrastive
+from understudy.objectives.relations.pairs import correlation_congruence, rkd_angle, rkd_distance, similarity_preserving
+from understudy.objectives.responses.correlation import correlation_distance, dist, logit_standardisation, standardise
+from understudy.objectives.responses.decoupled import decoupled_kd, decoupled_kl
+from understudy.objectives.responses.labels import hard_labels, logit_mse, shorthand, soft_labels
+from understudy.objectives.responses.scores import binary_kl, multi_label, regression, virtual_teacher
 from understudy.objectives.term import Needs, Term
-from understudy.objectives.terms import hard_labels, logit_mse, shorthand, soft_labels
 
 __all__ = [
     "Needs",

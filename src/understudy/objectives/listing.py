@@ -4,37 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from understudy.objectives import (
-    attention,
-    contrast,
-    correlation,
-    decoupled,
-    distances,
-    divergences,
-    energy,
-    feature_statistics,
-    relations,
-    responses,
-    reviewing,
-    states,
-    terms,
-)
+from understudy.objectives import distances, divergences
+from understudy.objectives.attention import energy, maps
+from understudy.objectives.features import reviewing, states, statistics
+from understudy.objectives.relations import contrast, pairs
+from understudy.objectives.responses import correlation, decoupled, labels, scores
 from understudy.objectives.term import ZERO
 
 __all__ = ["describe"]
 
 _FAMILIES: tuple[Any, ...] = (
-    attention,
-    contrast,
-    correlation,
-    decoupled,
-    energy,
-    feature_statistics,
-    relations,
-    responses,
-    reviewing,
-    states,
-    terms,
+    *(correlation, decoupled, labels, scores),
+    *(reviewing, states, statistics),
+    *(energy, maps),
+    *(contrast, pairs),
 )
 """Modules of terms. Each has ``LISTED``, an example of every builder with its value at equality, and may have
 ``FORMULAS``, rows of plain functions as below."""
@@ -67,8 +50,8 @@ _DIVERGENCES: tuple[tuple[str, str, str, str], ...] = (
 def describe() -> list[dict[str, Any]]:
     """One row for each term, then one for each plain function, sorted by name.
 
-    Keys: kind ("term" or "divergence"), name, says (one line), formula, per, needs ({"learner": [...], "source": [...]}), source,
-    at_equality, coupled. P is the teacher's distribution, Q the student's.
+    Keys: kind ("term" or "divergence"), name, says (one line), formula, per, needs ({"learner": [...],
+    "source": [...]}), source, at_equality, coupled. P is the teacher's distribution, Q the student's.
 
     >>> next(row["says"].split(";")[0] for row in describe() if row["name"] == "hard_labels")
     'The student must say the label of the data'

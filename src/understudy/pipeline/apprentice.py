@@ -6,6 +6,7 @@ import copy
 import functools
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,8 @@ from understudy import students
 from understudy.encoding import Encoder, WordEncoder
 from understudy.encoding.words import split
 from understudy.files import content_hash
-from understudy.pipeline.material import Apprentice, Material
+from understudy.pipeline.material import Apprentice, Build, Material
+from understudy.pipeline.recipe import with_values
 from understudy.pipeline.teach import family
 from understudy.tasks.image_classification import pixel_encoder
 from understudy.tasks.text_classification import word_encoder
@@ -26,9 +28,37 @@ Vectors = Callable[[], np.ndarray[Any, Any]]
 
 
 def apprentice(material: Material, teacher: Loaded) -> Apprentice:
-    """The kind of student that the recipe names."""
+    """The kind of student that the recipe names, with the exits that it asks for."""
     build = {"static": _static, "cut": _cut, "cnn": _images, "mlp": _images}[material.recipe.student.family]
-    return build(material, teacher)
+    kind = build(material, teacher)
+    exits = material.recipe.student.exits
+    if exits is None:
+        return kind
+    after = "every layer" if exits == "all" else f"layers {', '.join(map(str, exits))}"
+    note = f"it may answer after {after}, and goes on where it is unsure"
+    return replace(kind, build=partial(_with_exits, kind.build, exits), notes=(*kind.notes, note))
+
+
+def peers(material: Material, teacher: Loaded, *, untaught: Build) -> list[Apprentice]:
+    """The kinds of the students that learn beside the student.
+
+    Args:
+        material: with the recipe whose ``peers`` say what differs.
+        teacher: of the run.
+        untaught: a fresh teacher, as it was before it was trained: what ``family: teacher`` is.
+    """
+    found = []
+    for differs in material.recipe.peers:
+        if differs.get("family") == "teacher":
+            found.append(Apprentice(teacher.encoder, untaught, "dynamic", ("learns along: the teacher's own kind",)))
+            continue
+        recipe = with_values(material.recipe, {f"student.{key}": value for key, value in differs.items()})
+        found.append(apprentice(material.with_recipe(recipe), teacher))
+    return found
+
+
+def _with_exits(build: Build, exits: Any) -> nn.Module:
+    return students.with_exits(build(), exits)
 
 
 def own_module(module: nn.Module, encoder: Encoder) -> Apprentice:
@@ -38,7 +68,7 @@ def own_module(module: nn.Module, encoder: Encoder) -> Apprentice:
 
 
 def _cut(material: Material, teacher: Loaded) -> Apprentice:
-    recipe = material.recipe.student
+    recipe, teacher = material.recipe.student, teacher.parent
     layers = list(recipe.layers) if isinstance(recipe.layers, tuple) else recipe.layers
     trial = students.cut(teacher.model, layers)
     note = students.inheritance(trial, teacher.model)["sentence"]
@@ -54,7 +84,7 @@ def _cut_one(teacher: Loaded, layers: Any, initialise: bool, names: tuple[str, .
 
 
 def _static(material: Material, teacher: Loaded) -> Apprentice:
-    recipe, texts = material.recipe.student, material.learnable.inputs["text"]
+    recipe, texts, teacher = material.recipe.student, material.learnable.inputs["text"], teacher.parent
     buckets = recipe.buckets
     encoder = word_encoder(texts, words=recipe.words, buckets=buckets, pairs=recipe.pairs, characters=recipe.characters)
     inherits = recipe.initialise and teacher.tokenizer is not None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from understudy.data import Splits
+from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
 from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError
 from understudy.pipeline.defaults import TEACHERS
-from understudy.pipeline.recipe import Recipe
+from understudy.pipeline.objective import refuse_silence, refuse_terms
+from understudy.pipeline.recipe import Recipe, with_values
+from understudy.pipeline.steps import of_step, refuse_steps
 from understudy.pipeline.watching import check_tracker
 from understudy.statistics import METRICS
 
@@ -21,6 +24,13 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
         UsageError: a tracker that is not there.
     """
     check_tracker(recipe.train.track)
+    refuse_terms(recipe)
+    refuse_silence(recipe)
+    refuse_steps(recipe)
+    for step in recipe.steps:
+        refuse_terms(of_step(recipe, step))
+    _refuse_peers(recipe)
+    _refuse_moves(recipe, splits)
     metric = str(recipe.evaluation.metric)
     if metric not in METRICS:
         raise RecipeError(f'evaluation.metric: no metric "{metric}" ({nearest(metric, METRICS)}); --metric says it')
@@ -41,6 +51,32 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
                 f'export.floors names "{label}", which no validation row has: its recall cannot be measured; '
                 "add such rows to validation, or take the floor out"
             )
+
+
+def _refuse_moves(recipe: Recipe, splits: Splits) -> None:
+    mine, kind = (IMAGE_VIEWS, "images") if "image" in splits.train.inputs else (TEXT_VIEWS, "texts")
+    for name in recipe.data.moves or ():
+        if name not in mine:
+            raise RecipeError(f"data.moves: {name} is not for {kind}, which take {', '.join(mine)}")
+        if name == "masked_words" and recipe.data.masked_model is None:
+            raise RecipeError("data.moves: masked_words wants data.masked_model, the folder of a masked language model")
+    if recipe.data.moves and not recipe.data.views:
+        raise RecipeError("data.moves without data.views changes nothing: data.views=1 makes one view of every row")
+
+
+def _refuse_peers(recipe: Recipe) -> None:
+    for number, differs in enumerate(recipe.peers, 1):
+        if differs.get("family") != "teacher":
+            with_values(recipe, {f"student.{key}": value for key, value in differs.items()})
+        if recipe.ships == "best" and differs:
+            raise RecipeError(
+                f"ships: best wants peers that are like the student, and peer {number} differs in "
+                f"{', '.join(differs)}: only what has a twin can be judged; use ships: student"
+            )
+    if recipe.ships == "best" and not recipe.peers:
+        raise RecipeError(
+            "ships: best wants peers to choose among, and there are none: peers: [{}] is one more student"
+        )
 
 
 def _no_label(key: str, name: str, names: tuple[str, ...]) -> str:

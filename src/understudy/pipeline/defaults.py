@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from understudy.errors import RecipeError, choices
+from understudy.pipeline.objective import SHORTHAND, entries, reads_only_logits
 from understudy.pipeline.recipe import Recipe, with_values
 
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
@@ -58,7 +59,7 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
         "train.batch_size": recipe.train.batch_size or family["batch_size"],
         "train.learning_rate": recipe.train.learning_rate or family["learning_rate"],
         "train.precision": family["precision"] if precision == "auto" else precision,
-        "objective.temperature": recipe.objective.temperature or family["temperature"],
+        "objective.temperature": recipe.objective.temperature or _temperature(recipe, family["temperature"]),
         "student.width": recipe.student.width or family.get("width"),
         "teacher.epochs": recipe.teacher.epochs or teacher["epochs"],
         "teacher.learning_rate": recipe.teacher.learning_rate or teacher["learning_rate"],
@@ -66,5 +67,21 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
         "teacher.dropout": recipe.teacher.dropout if recipe.teacher.dropout is not None else teacher.get("dropout"),
         "evaluation.metric": recipe.evaluation.metric or metric,
         "evaluation.threads": recipe.evaluation.threads or 1,
+        "teacher.targets": _targets(recipe),
     }
     return with_values(recipe, {key: value for key, value in decided.items() if value is not None})
+
+
+def _targets(recipe: Recipe) -> str:
+    """Stored where the objective reads nothing but logits: each row is asked about once, ever."""
+    if recipe.teacher.targets != "auto":
+        return recipe.teacher.targets
+    return "stored" if reads_only_logits(recipe) else "live"
+
+
+def _temperature(recipe: Recipe, usual: Any) -> Any:
+    """The family's own, where any training of the run reads the dial."""
+    names = {name for name, _ in entries(recipe)}
+    for step in recipe.steps:
+        names |= {name for entry in step.objective.get("terms") or () for name in entry}
+    return usual if SHORTHAND in names else None

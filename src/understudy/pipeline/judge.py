@@ -19,10 +19,11 @@ from understudy.evaluation import Scored, calibrated
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.label import validation_logits
 from understudy.pipeline.material import Apprentice, Material
+from understudy.pipeline.members import left_out, size_of
 from understudy.pipeline.ship import raw_rows, to_graph, write_plain
-from understudy.pipeline.timing import best_of, in_torch, timed
+from understudy.pipeline.timing import best_of, in_torch, of_teacher, timed
 from understudy.statistics import METRICS
-from understudy.teachers import Loaded, describe, score_rows
+from understudy.teachers import Loaded, describe, merged, score_rows
 
 OUT_OF_SCOPE = ("oos", "out_of_scope", "out-of-scope", "out of scope")
 SAMPLE = 2000  # training rows on which the student's ceiling is looked for
@@ -61,7 +62,8 @@ def judge(
     """The measured part of run.json, and the scores that the evidence is drawn from."""
     recipe, splits, names = material.recipe, material.splits, material.splits.label_names
     metric = str(recipe.evaluation.metric)
-    scored = _score_all(material, cast)
+    said = [one.teacher.scores(splits.test.inputs) for one in cast.teacher.members]
+    scored = _score_all(material, cast, said)
     fitted = [make(splits) for make in material.task.baselines]
     plain = [_baseline(material, one) for one in fitted]
     best = max(range(len(fitted)), key=lambda i: _on_validation(material, fitted[i].validation))
@@ -76,14 +78,15 @@ def judge(
     )  # fmt: skip
 
     models = _models(material, cast, scored, fitted[best], best_scored=plain[best])
-    comparison["compression"] = models["teacher"]["bytes"] / models["artefact"]["bytes"]
+    size = models["teacher"]["bytes"]
+    comparison["compression"] = None if size is None else size / models["artefact"]["bytes"]
     speed = {name: models[name]["throughput_per_s"]["value"] for name in ("teacher", "artefact")}
     comparison["speedup"] = speed["artefact"] / speed["teacher"]
     comparison["teacher_engine"] = models["teacher"]["engine"]
     cost = evaluation.cost(
         label_seconds=labelled.get("seconds", 0.0),
         teacher_calls=labelled.get("teacher_calls", 0),
-        train_seconds=sum(facts["seconds"] for name, facts in learnt.items() if name.startswith("student")),
+        train_seconds=sum(facts["seconds"] for name, facts in learnt.items() if name.startswith(("student", "step"))),
         twin_seconds=sum(facts["seconds"] for name, facts in learnt.items() if name.startswith("twin")),
         calls_per_day=recipe.evaluation.calls_per_day,
         teacher_cost_per_million=recipe.evaluation.teacher_cost_per_million,
@@ -121,6 +124,8 @@ def judge(
         "cost": cost,
         "verdict": verdict,
     }
+    if cast.teacher.members:
+        facts["ensemble"] = left_out(cast.teacher.members, said, cast.teacher.space, splits.test, metric)
     return facts, scored
 
 
@@ -137,8 +142,12 @@ def _inside(comparison: Facts) -> str:
     )
 
 
-def _score_all(material: Material, cast: Cast) -> dict[str, Scored]:
-    """Validation and test logits of every model, each calibrated on validation in the same way."""
+def _score_all(material: Material, cast: Cast, members: list[Array]) -> dict[str, Scored]:
+    """Validation and test logits of every model, each calibrated on validation in the same way.
+
+    Args:
+        members: what each member of the teacher said about the test rows, where it has any: nobody is asked twice.
+    """
     validation, test = material.splits.validation, material.splits.test
     found = {}
 
@@ -154,7 +163,8 @@ def _score_all(material: Material, cast: Cast) -> dict[str, Scored]:
 
     teacher = cast.teacher
     before = validation_logits(material, teacher)
-    add("teacher", before, score_rows(teacher.model, teacher.encoder, test.inputs, order=teacher.label_order))
+    joined = merged(teacher.members, members, space=teacher.space) if members else teacher.scores(test.inputs)
+    add("teacher", before, joined)
     target = float((before.argmax(1) == validation.labels).mean())
     for role, models in (("student", cast.students), ("twin", cast.twins)):
         for seed, model in models.items():
@@ -195,13 +205,12 @@ def _models(
     pair = {"student": cast.students[cast.chosen[0]], "twin": cast.twins[cast.chosen[1]]}
     models: dict[str, Facts] = {}
 
-    in_pytorch = timed(in_torch(teacher.model, teacher.encoder), test, **more)
     models["teacher"] = {
         "model": teacher.description,
-        "parameters": students.parameters(teacher.model),
-        "bytes": _teacher_bytes(cast),
+        "parameters": None if teacher.ask is not None else students.parameters(teacher.model),
+        "bytes": size_of(teacher, cast.teacher_folder),
         **_measured(material, scored["teacher"]),
-        **_teacher_speed(material, cast, in_pytorch, test, more),
+        **_teacher_speed(material, cast, timed(of_teacher(teacher), test, **more), test, more),
     }
     models["baseline"] = {
         "model": baseline.name,
@@ -231,9 +240,14 @@ def _models(
     return models
 
 
-def _teacher_speed(material: Material, cast: Cast, in_pytorch: Facts, test: Sequence[Any], more: Facts) -> Facts:
-    """The teacher's best: PyTorch, or ONNX Runtime where it can be exported."""
+def _teacher_speed(material: Material, cast: Cast, own: Facts, test: Sequence[Any], more: Facts) -> Facts:
+    """The teacher's best: PyTorch, or ONNX Runtime where it can be exported; a function as it is."""
     teacher, names = cast.teacher, material.splits.label_names
+    if teacher.ask is not None:
+        return best_of(own, None, test, engine="python", **more)
+    if teacher.encoder.kind == "joined":
+        material.journal.log("note", text="members read each row in ways of their own: timed in PyTorch only")
+        return best_of(own, None, test, **more)
     with tempfile.TemporaryDirectory(prefix="understudy-") as place:
         graph = Path(place) / "teacher.onnx"
         try:
@@ -242,17 +256,8 @@ def _teacher_speed(material: Material, cast: Cast, in_pytorch: Facts, test: Sequ
             material.journal.log(
                 "note", text=f"the teacher has no ONNX form ({type(error).__name__}); timed in PyTorch only"
             )
-            return best_of(in_pytorch, None, test, **more)
-        return best_of(in_pytorch, lambda to: write_plain(to, teacher, names, graph, material.task.name), test, **more)
-
-
-def _teacher_bytes(cast: Cast) -> int:
-    """Weights, config and vocabulary on disk; fp32 weights of a module that has no folder."""
-    if cast.teacher_folder is None:
-        return 4 * students.parameters(cast.teacher.model)
-    wanted = (".safetensors", ".json", ".txt", ".model")
-    files = [path for path in cast.teacher_folder.iterdir() if path.suffix in wanted]
-    return sum(path.stat().st_size for path in files)
+            return best_of(own, None, test, **more)
+        return best_of(own, lambda to: write_plain(to, teacher, names, graph, material.task.name), test, **more)
 
 
 def _of_baseline(material: Material, baseline: baselines.Baseline) -> Any:

@@ -14,7 +14,7 @@ from understudy.files import content_hash
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.targets import Store, fingerprint
-from understudy.teachers import Loaded, score_rows, scorer
+from understudy.teachers import Loaded
 
 VERIFIED = 32  # rows that are scored again after every labelling
 
@@ -40,7 +40,7 @@ def label(material: Material, teacher: Loaded) -> Facts:
     """
     store, progress = open_store(material, teacher), material.journal.progress
     rows = _rows(material)
-    score = scorer(teacher.model, teacher.encoder, rows.inputs, order=teacher.label_order)
+    score = teacher.scorer(rows.inputs)
     began = time.perf_counter()
     calls = store.write(
         rows.keys,
@@ -69,11 +69,11 @@ def validation_logits(material: Material, teacher: Loaded) -> np.ndarray[Any, An
     rows = material.splits.validation
     if material.recipe.teacher.targets == "stored":
         return open_store(material, teacher).read(rows.keys)["logits"]
-    return score_rows(teacher.model, teacher.encoder, rows.inputs, order=teacher.label_order)
+    return teacher.scores(rows.inputs)
 
 
 def _rows(material: Material) -> Examples:
-    return Examples.join([material.learnable, material.splits.validation])
+    return Examples.join([material.shown, material.splits.validation])
 
 
 def _agreement(store: Store, labelled: Examples) -> float:

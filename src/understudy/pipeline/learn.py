@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,24 @@ import numpy as np
 import torch
 from torch import nn
 
-from understudy import objectives as match
 from understudy import students
 from understudy.data.feed import Feed
 from understudy.errors import Interrupted, StoreError, UnderstudyError, UsageError
 from understudy.files import new_folder, write_json
 from understudy.objectives import Term
 from understudy.pipeline.journal import Facts
-from understudy.pipeline.label import open_store
+from understudy.pipeline.label import label, open_store
 from understudy.pipeline.material import Apprentice, Material
+from understudy.pipeline.objective import build, without_teacher
 from understudy.pipeline.recipe import Recipe, with_values
+from understudy.pipeline.steps import of_step, started_from
 from understudy.pipeline.watching import watching
 from understudy.teachers import Live, Loaded, Stored
-from understudy.training import Settings, Training, probe, train
+from understudy.training import Settings, Training, balanced, probe, pulls, train
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 ALPHAS = (0.1, 0.3, 0.5, 0.9)
 SHORT = 0.34  # share of the epochs that a short run gets
-
-
-def objective(recipe: Recipe) -> list[Term]:
-    """alpha * hard + (1 - alpha) * temperature^2 * KL, as the recipe says."""
-    return match.shorthand(float(recipe.objective.alpha), temperature=float(recipe.objective.temperature or 1.0))
 
 
 def settings_of(recipe: Recipe, *, seed: int) -> Settings:
@@ -58,21 +54,44 @@ def settings_of(recipe: Recipe, *, seed: int) -> Settings:
 
 
 class Classroom:
-    """Rows, teacher and kind of student, ready for any number of trainings."""
+    """Everything that student, twin and short runs share: rows encoded once, a source of targets, a validator.
 
-    def __init__(self, material: Material, teacher: Loaded, kind: Apprentice) -> None:
-        self.material, self.teacher, self.kind = material, teacher, kind
+    Args:
+        material: what the run works on, with the recipe of this training.
+        teacher: whose kind peers of ``family: teacher`` are, and the source of targets unless another is named.
+        kind: of the student.
+        peers: kinds of the students beside it, in the order of ``peer.1``, ``peer.2``.
+        source: who teaches in the teacher's place (the model of an earlier step).
+    """
+
+    def __init__(
+        self,
+        material: Material,
+        teacher: Loaded,
+        kind: Apprentice,
+        peers: Sequence[Apprentice] = (),
+        source: Loaded | None = None,
+    ) -> None:
+        self.material, self.teacher, self.kind = material, source or teacher, kind
+        self.peers = {f"peer.{i}": peer for i, peer in enumerate(peers, 1)}
         weights = _class_weights(material) if material.recipe.objective.class_weights == "balanced" else None
         stored = material.recipe.teacher.targets == "stored"
-        encoders = {"student": kind.encoder} if stored else {"student": kind.encoder, "teacher": teacher.encoder}
-        self.feed = Feed(material.learnable, encoders, class_weights=weights)
+        if stored and source is not None:
+            label(material, source)
+        encoders = {"student": kind.encoder}
+        encoders |= {n: peer.encoder for n, peer in self.peers.items() if _reads_otherwise(peer, kind)}
+        encoders |= {} if stored else {"teacher": self.teacher.encoder}
+        self.feed = Feed(material.shown, encoders, class_weights=weights)
         self.twin_feed = self.feed
-        if material.splits.unlabelled is not None:
+        if len(material.shown) > len(material.splits.train):
             self.twin_feed = Feed(material.splits.train, {"student": kind.encoder}, class_weights=weights)
         self.source = (
-            Stored(open_store(material, teacher)) if stored else Live(teacher.model, order=teacher.label_order)
+            Stored(open_store(material, self.teacher))
+            if stored
+            else Live(self.teacher.model, order=self.teacher.label_order)
         )
-        self.validate = material.validator(kind.encoder)
+        kinds = {"student": kind, **self.peers}
+        self.validate = {name: material.validator(one.encoder) for name, one in kinds.items()}
 
     def precision(self) -> tuple[str, str]:
         """``fp32`` or ``bf16`` by a probe on this machine, and the sentence about it."""
@@ -80,28 +99,99 @@ class Classroom:
         size = self.material.recipe.train.batch_size or 32
         return probe(students.Student(self.kind.build()), self.feed, batch_size=size)
 
-    def teach(self, recipe: Recipe, *, role: str, seed: int, folder: Path | None = None) -> Training:
+    def teach(
+        self, recipe: Recipe, *, role: str, seed: int, folder: Path | None = None, start: Path | None = None
+    ) -> Taught:
         """One training: ``role`` student hears teacher and labels, role twin hears the labels only.
 
-        The twin makes as many optimiser steps of as many rows; without the unlabelled rows it passes over its rows
-        more often.
+        The twin makes as many optimiser steps of as many rows, those of the student's earlier steps included; without
+        the unlabelled rows it passes over its rows more often.
+
+        Args:
+            recipe: dials, decided.
+            role: student or twin.
+            seed: of everything random.
+            folder: of checkpoints.
+            start: a saved model whose weights the student starts from.
         """
         torch.manual_seed(seed)
-        student = students.Student(self.kind.build())
-        settings, feed, terms = settings_of(recipe, seed=seed), self.feed, objective(recipe)
+        student = self.kind.build()
+        if start is not None and role == "student":
+            student.load_state_dict(load_module(start, self.kind).state_dict())
+        cohort = {"student": students.Student(student)}
+        if role == "student":
+            cohort |= {name: students.Student(peer.build()) for name, peer in self.peers.items()}
+        inner = {name: one.module for name, one in cohort.items()}
+        settings, feed, notes = settings_of(recipe, seed=seed), self.feed, []
         source: Stored | Live | None = self.source
         if role == "twin":
-            steps = settings.epochs * -(-len(self.feed) // settings.batch_size)
-            feed, terms, source = self.twin_feed, [match.hard_labels()], None
-            each = -(-len(feed) // settings.batch_size)
-            settings = replace(settings, epochs=-(-steps // each), max_steps=min(steps, settings.max_steps or steps))
+            terms, source, feed = without_teacher(inner), None, self.twin_feed
+            settings = twins_settings(recipe, settings, rows=len(self.feed), own=len(feed))
+        else:
+            terms = build(recipe, inner, self.teacher.model)
+            source = self.source if any(_outside(term, cohort) for term in terms) else None
+            if recipe.objective.balance == "gradients":
+                said = pulls(cohort, feed, terms, teacher=source, batch_size=settings.batch_size, seed=seed)
+                terms, sentence = balanced(terms, {row["name"]: row["gradient_norm"] for row in said})
+                notes.append(sentence)
+                self.material.journal.progress.say(sentence)
         journal, tracker = self.material.journal, recipe.train.track if folder is not None else None
         logs = self.material.folder / "track" / f"{role}-{seed}"
+        # A student that is taught no logits scores by chance, and its best epoch would be an accident: keep the last.
+        validate = {name: self.validate[name] for name in cohort if any(_speaks(term, name) for term in terms)}
         with watching(journal.progress, role, tracker=tracker, folder=logs) as watch:
-            return train(
-                student, feed, objective=terms, teacher=source, settings=settings, validate=self.validate,
+            done = train(
+                cohort, feed, objective=terms, teacher=source, settings=settings, validate=validate,
                 folder=folder, watch=watch, should_stop=journal.should_stop,
             )  # fmt: skip
+        ships = max(done.best, key=done.best.__getitem__) if recipe.ships == "best" and done.best else "student"
+        return Taught(done, ships, tuple(terms), tuple(notes))
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A training, which of its students ships, and what it was taught."""
+
+    training: Training
+    ships: str
+    terms: tuple[Term, ...]
+    notes: tuple[str, ...]
+
+
+def twins_settings(recipe: Recipe, settings: Settings, *, rows: int, own: int) -> Settings:
+    """The student's dials with as many optimiser steps as all of the student's own trainings together.
+
+    Args:
+        recipe: of the run, with its steps.
+        settings: of the student's last training.
+        rows: that the student learns from.
+        own: that the twin learns from.
+    """
+
+    def steps_of(epochs: int, batch_size: int, most: int | None) -> int:
+        steps = epochs * -(-rows // batch_size)
+        return min(steps, most or steps)
+
+    steps = steps_of(settings.epochs, settings.batch_size, settings.max_steps)
+    for step in started_from(recipe):
+        earlier = settings_of(of_step(recipe, step), seed=settings.seed)
+        steps += steps_of(earlier.epochs, earlier.batch_size, earlier.max_steps)
+    return replace(settings, epochs=-(-steps // -(-own // settings.batch_size)), max_steps=steps)
+
+
+def _speaks(term: Term, name: str) -> bool:
+    """Whether a term teaches the answers of this student."""
+    owner = "student" if term.of.startswith("exit.") else term.of
+    return owner == name and "logits" in term.needs.learner
+
+
+def _outside(term: Term, cohort: Mapping[str, nn.Module]) -> bool:
+    """Whether a term listens to a teacher from outside the cohort."""
+    return term.against not in ("labels", "self", *cohort) and not term.against.startswith("peer.")
+
+
+def _reads_otherwise(peer: Apprentice, kind: Apprentice) -> bool:
+    return peer.encoder.fingerprint != kind.encoder.fingerprint
 
 
 def tune(room: Classroom) -> tuple[Recipe, Facts]:
@@ -118,7 +208,7 @@ def tune(room: Classroom) -> tuple[Recipe, Facts]:
         for value in choices:
             trial = with_values(recipe, {f"objective.{dial}": value, "objective.alpha": _alpha(recipe, dial, value)})
             trial = with_values(trial, {"train.epochs": max(1, round(SHORT * (recipe.train.epochs or 1)))})
-            scores[value] = room.teach(trial, role="student", seed=recipe.seed).best["student"]
+            scores[value] = room.teach(trial, role="student", seed=recipe.seed).training.best["student"]
             tried.append({"dial": dial, "value": value, "validation": scores[value]})
         best = max(scores, key=lambda value: (scores[value], -value))
         recipe = with_values(recipe, {f"objective.{dial}": best})
@@ -133,22 +223,45 @@ def _alpha(recipe: Recipe, dial: str, value: float) -> float:
     return 0.1 if recipe.objective.alpha == "auto" else float(recipe.objective.alpha)
 
 
-def learn(room: Classroom, recipe: Recipe, *, role: str, seed: int, folder: Path) -> Facts:
-    """Trains one model and saves it into ``folder``; returns its history, best score, seconds and notes."""
-    checkpoints = room.material.folder / "checkpoints" / f"{role}-{seed}"
+def learn(
+    room: Classroom, recipe: Recipe, *, role: str, seed: int, folder: Path, start: Path | None = None, name: str = ""
+) -> Facts:
+    """Trains one model and saves it into ``folder``; returns its history, best score, seconds and notes.
+
+    Args:
+        room: rows, teacher and validator.
+        recipe: dials, decided.
+        role: student or twin.
+        seed: of everything random.
+        folder: where the model goes.
+        start: a saved model whose weights it starts from.
+        name: of the training, where it is not the role's own.
+    """
+    checkpoints = room.material.folder / "checkpoints" / f"{name or role}-{seed}"
     try:
-        done = room.teach(recipe, role=role, seed=seed, folder=checkpoints)
+        taught = room.teach(recipe, role=role, seed=seed, folder=checkpoints, start=start)
     except Interrupted as error:
-        raise Interrupted(f"{role}, seed {seed}: {error}") from None
-    save_module(_inner(done.student), folder)
+        raise Interrupted(f"{name or role}, seed {seed}: {error}") from None
+    done = taught.training
+    save_module(_inner(done.students[taught.ships]), folder)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return {
+    facts = {
         "history": [dict(epoch) for epoch in done.history],
-        "best": done.best["student"],
+        "best": done.best.get(taught.ships),
         "seconds": done.seconds,
         "steps": done.steps,
-        "notes": list(done.notes),
+        "notes": [*taught.notes, *done.notes],
+        "objective": [_described(term) for term in taught.terms],
     }
+    return facts if len(done.students) == 1 else {**facts, "cohort": dict(done.best), "ships": taught.ships}
+
+
+def _described(term: Term) -> Facts:
+    weight = term.weight if isinstance(term.weight, int | float) else str(term.weight)
+    return {
+        "name": term.name, "per": term.per, "of": term.of, "against": term.against, "weight": weight,
+        "formula": term.formula, "coupled": term.coupled,
+    }  # fmt: skip
 
 
 def save_module(module: nn.Module, folder: Path) -> None:

@@ -32,6 +32,7 @@ class Material:
         folder: the run's.
         store: beside the runs: teachers and targets.
         journal: what is done already.
+        views: changed copies of the rows, without a label.
     """
 
     recipe: Recipe
@@ -40,6 +41,7 @@ class Material:
     folder: Path
     store: Path
     journal: Journal
+    views: Examples | None = None
 
     def with_recipe(self, recipe: Recipe) -> Material:
         """The same material with more of its recipe decided."""
@@ -47,9 +49,14 @@ class Material:
 
     @property
     def learnable(self) -> Examples:
-        """All rows that a student may learn from: training rows, then unlabelled ones. A twin has the first only."""
+        """All real rows that a student may learn from: training rows, then unlabelled ones. A twin has the first."""
         more = self.splits.unlabelled
         return self.splits.train if more is None else Examples.join([self.splits.train, more])
+
+    @property
+    def shown(self) -> Examples:
+        """What the student is shown: the real rows, then views of them."""
+        return self.learnable if self.views is None else Examples.join([self.learnable, self.views])
 
     def validator(self, encoder: Encoder) -> Callable[[nn.Module], float]:
         """module -> the primary metric on validation."""

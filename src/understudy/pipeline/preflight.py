@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import time
 from pathlib import Path
@@ -10,28 +11,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from understudy import objectives as match
 from understudy import students
 from understudy.data import leaks
 from understudy.data.feed import Feed
-from understudy.data.sampling import epoch_batches
-from understudy.objectives import Term
-from understudy.pipeline.apprentice import apprentice
+from understudy.pipeline.apprentice import apprentice, peers
 from understudy.pipeline.before import decode, refuse
 from understudy.pipeline.defaults import resolved
 from understudy.pipeline.journal import Journal
 from understudy.pipeline.learn import ALPHAS, SHORT, TEMPERATURES
-from understudy.pipeline.material import Material
+from understudy.pipeline.material import Apprentice, Material
+from understudy.pipeline.objective import build
 from understudy.pipeline.opening import store_of
 from understudy.pipeline.progress import Progress, Silent
-from understudy.pipeline.recipe import Recipe
+from understudy.pipeline.recipe import Recipe, Step
 from understudy.pipeline.stages import load_splits
-from understudy.pipeline.teach import FAMILIES, open_given, untrained
-from understudy.records import Batch
+from understudy.pipeline.steps import of_step
+from understudy.pipeline.teach import untaught
 from understudy.statistics import METRICS
 from understudy.tasks import task_named
-from understudy.teachers import Live, Loaded, score_rows
-from understudy.training import Distillation
+from understudy.teachers import Live, Loaded
+from understudy.training import balanced, pulls
 
 SAMPLE = 500  # validation rows that the teacher is asked about
 BATCH = 32
@@ -57,16 +56,14 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
     material = Material(recipe, task, splits, out, store_of(recipe, out), Journal(out, progress))
 
     progress.stage("teacher")
-    trains = recipe.teacher.path in FAMILIES
-    teacher = untrained(material) if trains else open_given(material)
-    trains = trains or teacher.fresh_head
+    teacher, trains = untaught(material)
     notes = [*splits.notes, *teacher.notes]
     metric = METRICS[str(recipe.evaluation.metric)]
     some = splits.validation.take(
         np.linspace(0, len(splits.validation) - 1, min(SAMPLE, len(splits.validation))).astype(int)
     )
     began = time.perf_counter()
-    logits = score_rows(teacher.model, teacher.encoder, some.inputs, order=teacher.label_order)
+    logits = teacher.scores(some.inputs)
     each = (time.perf_counter() - began) / len(some)
     commonest = splits.train.counts(len(splits.label_names)).argmax()
     majority = metric.function(some.labels, np.full(len(some), commonest))
@@ -85,8 +82,9 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
     kind = apprentice(material, teacher)
     torch.manual_seed(recipe.seed)
     student = students.Student(kind.build())
-    objective = _objective(recipe)
-    terms, step = _one_batch(material, teacher, kind.encoder, student, objective)
+    beside = peers(material, teacher, untaught=lambda: copy.deepcopy(teacher.model))
+    before = [_step_terms(material, teacher, step) for step in recipe.steps]
+    terms, step = _one_batch(material, teacher, kind, beside)
     found = {
         "task": task.name,
         "data": {name: len(getattr(splits, name) or ()) for name in ("train", "validation", "test", "unlabelled")},
@@ -100,7 +98,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         else f"{len(splits.label_names)} labels, in the data's order",
         "tokenizer": _reading(teacher, kind.encoder),
         "leaks": leaks(splits),
-        "terms": terms,
+        "terms": [*(row for rows in before for row in rows), *terms],
         "sizes": {
             "teacher": {
                 "parameters": students.parameters(teacher.model),
@@ -117,42 +115,40 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
     return found
 
 
-def _objective(recipe: Recipe) -> list[Term]:
-    alpha, temperature = recipe.objective.alpha, recipe.objective.temperature
-    return match.shorthand(
-        0.1 if alpha == "auto" else float(alpha),
-        temperature=1.0 if temperature in (None, "auto") else float(str(temperature)),
-    )
-
-
 def _one_batch(
-    material: Material, teacher: Loaded, encoder: Any, student: students.Student, objective: list[Term]
+    material: Material, teacher: Loaded, kind: Apprentice, beside: list[Apprentice]
 ) -> tuple[list[dict[str, Any]], float]:
-    """Value, gradient norm and count of every term on one real batch, and the seconds of a whole step."""
+    """Value, gradient norm and count of every term of the last training on one real batch, and a step's seconds."""
+    recipe = material.recipe
     rows = material.splits.train.take(range(min(len(material.splits.train), 8 * BATCH)))
-    feed = Feed(rows, {"student": encoder, "teacher": teacher.encoder})
-    model = Distillation({"student": student}, objective)
+    cohort = {"student": kind.build()} | {f"peer.{i}": peer.build() for i, peer in enumerate(beside, 1)}
+    encoders = {"student": kind.encoder, "teacher": teacher.encoder}
+    encoders |= {f"peer.{i}": peer.encoder for i, peer in enumerate(beside, 1)}
     live = Live(teacher.model, order=teacher.label_order)
-    model.bind(live)
-    batch: Batch = feed.batch(epoch_batches(feed.lengths, BATCH, seed=0, epoch=0)[0])
-    targets = live.targets(batch)
-    model.settle(batch, targets)
-    model.eval()
-    table = []
+    terms = build(recipe, cohort, teacher.model)
+    outside = any(term.against not in ("labels", "self", *cohort) for term in terms)
     began = time.perf_counter()
-    for term in objective:
-        model.zero_grad(set_to_none=True)
-        count = float(term.count(batch))
-        value = model(batch, targets)[term.name] / max(count, 1.0)
-        value.backward()
-        norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
-        table.append(
-            {
-                "name": term.name, "weight": term.weight_at(0), "value": float(value.detach()),
-                "gradient_norm": float(norm), "count": count, "formula": term.formula,
-            }
-        )  # fmt: skip
-    return table, (time.perf_counter() - began) / len(objective)
+    found = pulls(
+        {name: students.Student(module) for name, module in cohort.items()},
+        Feed(rows, encoders),
+        terms,
+        teacher=live if outside else None,
+        batch_size=BATCH,
+    )
+    seconds = (time.perf_counter() - began) / len(terms)
+    if recipe.objective.balance == "gradients":
+        terms, _ = balanced(terms, {row["name"]: row["gradient_norm"] for row in found})
+    table = [
+        row | {"weight": term.weight_at(0), "formula": term.formula} for term, row in zip(terms, found, strict=True)
+    ]
+    return table, seconds
+
+
+def _step_terms(material: Material, teacher: Loaded, step: Step) -> list[dict[str, Any]]:
+    """The same table for a training before the last one."""
+    inner = material.with_recipe(of_step(material.recipe, step, teacher))
+    rows, _ = _one_batch(inner, teacher, apprentice(inner, teacher), [])
+    return [row | {"name": f"{step.name}: {row['name']}"} for row in rows]
 
 
 def _reading(teacher: Loaded, encoder: Any) -> str:
@@ -164,7 +160,7 @@ def _reading(teacher: Loaded, encoder: Any) -> str:
 def _forecast(material: Material, trains: bool, each: float, step: float, student: int, teacher: int) -> dict[str, Any]:
     """Seconds and bytes of the whole run, from what this batch took; a rough figure, and said so by its one digit."""
     recipe = material.recipe
-    rows = len(material.learnable)
+    rows = len(material.learnable) * (1 + recipe.data.views)
     seconds = each * (rows + len(material.splits.validation)) + each * len(material.splits.test)
     if trains:
         seconds += 3 * each * len(material.splits.train) * (recipe.teacher.epochs or 1)

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from understudy import runtime
 from understudy.evaluation import Scored, disagreements
+from understudy.pipeline.exits import left
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.pipeline.ship import raw_rows
@@ -45,9 +47,18 @@ def evidence(
         }
         | {"artefact_before": reliability(artefact.confidence_before, artefact.correct)},
         "coverage": coverage_curve(artefact.confidence, artefact.correct),
+        "exits": _exits(material, artefact, rows),
         "initialisation": None,
         "how": _how(material),
     }
+
+
+def _exits(material: Material, artefact: Scored, rows: list[Any]) -> Facts | None:
+    """Who left where in the test split, and how often rightly; None for an artefact without exits."""
+    places = (material.folder / name for name in ("artefact", "rejected"))
+    place = next(place for place in places if place.is_dir())
+    settings = runtime.read_manifest(place).get("exits")
+    return settings and left(runtime.load(place).exits(rows), artefact.correct, settings)
 
 
 def _telling(teacher: Scored) -> list[int]:
@@ -104,7 +115,7 @@ def _who_says_what(material: Material, scored: Mapping[str, Scored], i: int) -> 
 
 
 def _epoch(record: Mapping[str, Any]) -> Facts:
-    return {key: record.get(key) for key in ("step", "epoch", "loss", "validation", "terms")}
+    return {key: record.get(key) for key in ("step", "epoch", "loss", "validation", "terms", "weights")}
 
 
 def _how(material: Material) -> dict[str, str]:

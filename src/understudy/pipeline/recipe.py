@@ -13,9 +13,21 @@ import yaml
 from pydantic import ValidationError
 
 from understudy.errors import RecipeError, choices
+from understudy.pipeline.named import NAMED
 from understudy.pipeline.plain_yaml import read_yaml
 from understudy.pipeline.recipe_problems import explain, nearest_key, recipe_keys
-from understudy.pipeline.sections import Data, Evaluation, Export, Objective, Recipe, Section, Student, Teacher, Train
+from understudy.pipeline.sections import (
+    Data,
+    Evaluation,
+    Export,
+    Objective,
+    Recipe,
+    Section,
+    Step,
+    Student,
+    Teacher,
+    Train,
+)
 
 __all__ = [
     "NAMED",
@@ -25,6 +37,7 @@ __all__ = [
     "Objective",
     "Recipe",
     "Section",
+    "Step",
     "Student",
     "Teacher",
     "Train",
@@ -35,18 +48,6 @@ __all__ = [
     "to_yaml",
     "with_values",
 ]
-
-NAMED: Mapping[str, Mapping[str, Any]] = {
-    "demo": {
-        "data": {"path": "digits"},
-        "teacher": {"path": "cnn", "width": 32},
-        "student": {"family": "cnn", "width": 12},
-    },
-    "quick": {"teacher": {"epochs": 1}, "train": {"epochs": 1, "max_steps": 50}, "evaluation": {"latency_rows": 50}},
-    "careful": {"seeds": 3, "objective": {"temperature": "auto", "alpha": "auto"}, "train": {"patience": 3}},
-}
-"""Recipes known by name. demo: what ``understudy demo`` runs; quick: the whole line, numbers mean nothing; careful:
-three seeds, dials chosen."""
 
 
 def load_recipe(
@@ -75,7 +76,22 @@ def load_recipe(
             _merge(merged, _nested(key, str(value) if isinstance(value, PurePath) else value), origins, origin="")
     for text in sets:
         _merge(merged, _setting(text), origins, origin="--set")
-    return _validated(merged, origins)
+    recipe = _validated(merged, origins)
+    _refuse_idle_dials(recipe, origins)
+    return recipe
+
+
+def _refuse_idle_dials(recipe: Recipe, origins: Mapping[str, str]) -> None:
+    """A dial that was set and that nothing reads is an error, not a surprise."""
+    terms = recipe.objective.terms
+    if terms is None or any("shorthand" in entry for entry in terms):
+        return
+    for dial, usual in (("temperature", None), ("alpha", Objective.model_fields["alpha"].default)):
+        if f"objective.{dial}" in origins and getattr(recipe.objective, dial) != usual:
+            raise RecipeError(
+                f"objective.{dial} would change nothing: the objective is a list of terms without shorthand "
+                f"({', '.join(name for entry in terms for name in entry)}); set it in the terms themselves"
+            )
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
@@ -120,7 +136,7 @@ def schema() -> dict[str, Any]:
 def _read(file_or_name: str) -> Mapping[str, Any]:
     path = Path(file_or_name)
     if file_or_name in NAMED and not path.is_file():
-        return NAMED[file_or_name]
+        path = NAMED[file_or_name]
     try:
         said = read_yaml(path.read_text(encoding="utf-8"), where=path.name)
     except UnicodeDecodeError:
@@ -145,7 +161,11 @@ def _setting(text: str) -> Mapping[str, Any]:
         raise RecipeError(f'--set {text}: wanted key=value, as in --set train.epochs=3, got "{text}"')
     section = key.partition(".")[0]
     known = {name for name, _ in recipe_keys()}
-    if key not in known and not key.startswith("export.floors.") and key not in {k.partition(".")[0] for k in known}:
+    if (
+        key not in known
+        and not key.startswith(("export.floors.", "teacher.members."))
+        and key not in {k.partition(".")[0] for k in known}
+    ):
         raise RecipeError(f"--set {text}: {key} is not a key of a recipe: {nearest_key(key)}")
     if section == "export" and key.startswith("export.floors."):
         return {"export": {"floors": {key.removeprefix("export.floors."): read_yaml(value, where=f"--set {key}")}}}

@@ -57,7 +57,7 @@ def _path(location: tuple[int | str, ...]) -> str:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             # a dictionary's own keys belong to the path; a union's members do not
             if "dict" in str(model) and isinstance(part, str) and part != "[key]":
-                parts.append(part)
+                parts += [str(inner) for inner in location[len(parts) :] if inner != "[key]"]
             break
         parts.append(str(part))
         field = model.model_fields.get(str(part))

@@ -13,10 +13,12 @@ from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, StringConstraints(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
+MemberName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w-]*$")]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Auto = Literal["auto"]
+View = Literal["drop_words", "swap_words", "replace_words", "masked_words", "shift", "rotate", "crop", "flip", "mixup"]
 
 
 def _allows_bool(annotation: Any) -> bool:
@@ -38,6 +40,18 @@ class Section(BaseModel):
         return value
 
 
+class Member(Section):
+    """One of several teachers that teach as one."""
+
+    path: Name | None = Field(None, description="As teacher.path, which stands where this is unset.")
+    seed: int | None = Field(None, ge=0, description="Seed of its training; teacher.seed when unset.")
+    weight: Positive = Field(1.0, description="How much it counts; the weights are divided by their sum.")
+    width: Count | None = Field(None, description="Width of a built-in image member; teacher.width when unset.")
+    labels: Annotated[tuple[Name, ...], Field(min_length=2)] | None = Field(
+        None, description="The labels that it knows, at least two; all of the data's when unset."
+    )
+
+
 class Teacher(Section):
     """Where knowledge comes from."""
 
@@ -56,8 +70,10 @@ class Teacher(Section):
     batch_size: Count = Field(32, description="Rows per optimiser step when the teacher is trained.")
     width: Count | None = Field(None, description="Channels (cnn) or hidden units (mlp) of a built-in image teacher.")
     dropout: Dropout | None = Field(None, description="Dropout of a built-in image teacher; by family when unset.")
-    targets: Literal["stored", "live"] = Field(
-        "stored", description="stored: the teacher answers each row once, ever; live: it runs in every step."
+    targets: Literal["auto", "stored", "live"] = Field(
+        "auto",
+        description="stored: the teacher answers each row once, ever; live: it runs in every step; "
+        "auto: stored where logits are all that the objective reads.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="When the teacher is trained; auto: bf16 where a short probe finds it faster."
@@ -66,6 +82,13 @@ class Teacher(Section):
     seed: int = Field(
         0, ge=0, description="Seed of the teacher's training; its own, so that another seed of a run asks nobody again."
     )
+    members: Annotated[dict[MemberName, Member], Field(min_length=1)] | None = Field(
+        None, description="Several teachers as one: a name of your own -> path, seed, weight, width, labels."
+    )
+    space: Literal["probabilities", "logits"] = Field(
+        "probabilities", description="What is averaged over the members: their probabilities, or their logits."
+    )
+    calibrate: bool = Field(True, description="Fit each member's temperature on validation before they are joined.")
 
 
 class Data(Section):
@@ -82,6 +105,16 @@ class Data(Section):
     )
     test_share: float = Field(
         0.1, gt=0, le=0.5, description="Share cut from training rows where there is no test split."
+    )
+    views: int = Field(
+        0, ge=0, le=20, description="Changed copies of every row to learn from, which the teacher labels; 0: none."
+    )
+    moves: tuple[View, ...] | None = Field(
+        None,
+        description="What a view changes, in order; drop_words and swap_words for texts, shift for images if unset.",
+    )
+    masked_model: Name | None = Field(
+        None, description="Folder of the masked language model that masked_words asks for other words."
     )
     limit: int | None = Field(None, ge=4, description="Longest text in sub-word tokens; from the data when unset.")
 
@@ -108,10 +141,23 @@ class Student(Section):
     width: Count | None = Field(None, description="cnn: channels; mlp: hidden units; by family when unset.")
     depth: Count = Field(2, description="mlp: hidden layers.")
     dropout: Dropout = Field(0.1, description="Dropout in the student's head or layers.")
+    exits: tuple[Count, ...] | Literal["all"] | None = Field(
+        None, description="cut, cnn: layers or stages, from 1, after which it may answer; all: each but the last."
+    )
+    start: Name | None = Field(None, description="Name of the step whose weights it starts from.")
 
 
 class Objective(Section):
-    """What must match: alpha * hard + (1 - alpha) * temperature^2 * KL(teacher || student)."""
+    """What must match: alpha * hard + (1 - alpha) * temperature^2 * KL(teacher || student), or a list of terms."""
+
+    terms: tuple[dict[Name, dict[str, Any]], ...] | None = Field(
+        None,
+        description="What must match, as `- term: {weight: ...}`; `shorthand` stands for alpha and temperature; "
+        "`understudy objectives` lists the terms.",
+    )
+    balance: Literal["none", "gradients"] = Field(
+        "none", description="gradients: weights are shares of the gradient, measured on the first batches."
+    )
 
     temperature: Annotated[float, Field(gt=0)] | Auto | None = Field(
         None,
@@ -151,7 +197,9 @@ class Train(Section):
 class Export(Section):
     """The gates between a trained student and an artefact."""
 
-    max_drop: float = Field(0.5, ge=0, le=100, description="Gate: most points of the metric that INT8 may lose.")
+    max_drop: float = Field(
+        0.5, ge=0, le=100, description="Gate: most points of the metric that INT8, and exits, may lose."
+    )
     max_ms: Positive | None = Field(
         None, description="Gate: most milliseconds (p95) for one row from raw input to label."
     )
@@ -179,6 +227,22 @@ class Evaluation(Section):
     latency_rows: Annotated[int, Field(ge=20)] = Field(300, description="Rows timed one by one for p50, p95 and p99.")
 
 
+class Step(Section):
+    """A training before the last one: of an assistant, of a generation, or of the student itself."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")] = Field(
+        description="Lower-case letters, digits and dashes: its folder is RUN/steps/NAME."
+    )
+    learns_from: Name = Field("teacher", description="teacher, or the name of an earlier step.")
+    size: Literal["same", "between"] = Field(
+        "same", description="between: halfway from the student to the teacher, as an assistant is."
+    )
+    share: Share = Field(1.0, gt=0, description="Its epochs, as a share of train.epochs.")
+    student: dict[str, Any] = Field({}, description="What differs from the recipe's student.")
+    objective: dict[str, Any] = Field({}, description="What differs from the recipe's objective.")
+    train: dict[str, Any] = Field({}, description="What differs from the recipe's train.")
+
+
 class Recipe(Section):
     """One run: what is distilled into what, from which data, how, and what must hold at the end."""
 
@@ -193,6 +257,16 @@ class Recipe(Section):
     student: Student = Field(description="What learns.")
     objective: Objective = Field(Objective(), description="What must match.")
     train: Train = Field(Train(), description="How student and twin are trained.")
+    steps: tuple[Step, ...] = Field((), description="Trainings before the student's last one, in order.")
+    learns_from: Name = Field("teacher", description="Who teaches the student: teacher, or the name of a step.")
+    peers: tuple[dict[str, Any], ...] = Field(
+        (),
+        description="Students that learn at the same time, as peer.1, peer.2, ...: what differs from the student; "
+        "family teacher: the teacher's own kind, from its start.",
+    )
+    ships: Literal["student", "best"] = Field(
+        "student", description="best: of student and peers alike, the best on validation."
+    )
     export: Export = Field(Export(), description="Gates of the artefact.")
     evaluation: Evaluation = Field(Evaluation(), description="What is measured.")
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from understudy import export, runtime
+from understudy import export, runtime, students
 from understudy.data import Examples
 from understudy.evaluation import gate, latency
 from understudy.files import write_tensors
+from understudy.pipeline.exits import decide, score_every
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.label import validation_logits
 from understudy.pipeline.material import Apprentice, Material
@@ -32,7 +34,7 @@ PARITY_ROWS = 256  # at least so many real rows
 ALONE = 8  # rows that a process without torch has to answer alike
 
 Array = np.ndarray[Any, Any]
-Tensors = Mapping[str, Array]
+Model = Path | Mapping[str, Array] | list[Path]
 
 
 def ship(material: Material, kind: Apprentice, student: nn.Module, *, teacher: Loaded) -> Facts:
@@ -42,7 +44,8 @@ def ship(material: Material, kind: Apprentice, student: nn.Module, *, teacher: L
         teacher: rows above the abstain threshold are to reach its accuracy on validation.
 
     Returns:
-        ``gates``, ``passed``, ``folder``, ``temperature``, ``abstain_below``, ``parity``, ``ladder``, ``bytes``.
+        ``gates``, ``passed``, ``folder``, ``temperature``, ``abstain_below``, ``parity``, ``ladder``, ``bytes``,
+        ``exporting``; of a student with exits ``exits`` too (`exits.decide`).
     """
     rows = material.splits.validation
     target = float((validation_logits(material, teacher).argmax(1) == rows.labels).mean())
@@ -57,14 +60,18 @@ def ship(material: Material, kind: Apprentice, student: nn.Module, *, teacher: L
             _write(draft, material, kind, model)
             found[name] = runtime.load(draft).logits(raw_rows(rows))
         parity = _parity(material, kind, student, Path(place) / "fp32-artefact")
-        logits = found["int8"]
+        draft = Path(place) / "int8-artefact"
+        logits, leaving = found["int8"], None
+        if isinstance(student, students.Exits):
+            anew = partial(_write, draft, material, kind, models["int8"])
+            leaving = decide(material, draft, raw_rows(rows), lambda exits: anew(exits=exits), exact=before)
+            logits = leaving.logits
         after = metric.function(rows.labels, logits.argmax(1))
         temperature = fit_temperature(logits, rows.labels)
         confidence = softmax(logits, temperature=temperature).max(1)
         threshold = threshold_for(confidence, logits.argmax(1) == rows.labels, accuracy=target) or 0.0
         drop = 100 * metric.gain(before, after)
-        draft = Path(place) / "int8-artefact"
-        gates = _gates(material, draft, rows, logits, parity, drop)
+        gates = _gates(material, draft, rows, logits, parity, drop, exits=leaving is not None)
         passed = all(one["passed"] for one in gates)
         folder = material.folder / ("artefact" if passed else "rejected")
         for old in ("artefact", "rejected"):
@@ -72,14 +79,16 @@ def ship(material: Material, kind: Apprentice, student: nn.Module, *, teacher: L
         _write(
             folder, material, kind, models["int8"],
             temperature=temperature, thresholds={"abstain_below": float(threshold)}, gates=gates,
-            limits={"validation_rows": len(rows)},
+            limits={"validation_rows": len(rows)}, exits=leaving.settings if leaving else (),
         )  # fmt: skip
         sizes = {name: _size(Path(place) / f"{name}-artefact") for name in models}
     scores = {"artefact": logits.astype(np.float32), "student": reference.astype(np.float32)}
     write_tensors(material.folder / "scores" / "validation.safetensors", scores)
+    reached = {name: metric.function(rows.labels, found[name].argmax(1)) for name in ("fp32", "int8")}
+    reached |= {"int8, with exits": after} if leaving else {}
     rungs = [
-        {"rung": name, "bytes": sizes[name], "metric": value, "drop": 100 * metric.gain(before, value)}
-        for name, value in (("fp32", metric.function(rows.labels, found["fp32"].argmax(1))), ("int8", after))
+        {"rung": name, "bytes": sizes[name[:4]], "metric": value, "drop": 100 * metric.gain(before, value)}
+        for name, value in reached.items()
     ]
     return {
         "gates": gates,
@@ -90,7 +99,8 @@ def ship(material: Material, kind: Apprentice, student: nn.Module, *, teacher: L
         "parity": parity,
         "ladder": rungs,
         "bytes": _size(folder),
-        "exporting": kind.exporting,
+        "exporting": _exporting(kind, student),
+        **({"exits": leaving.facts} if leaving else {}),
     }
 
 
@@ -99,16 +109,25 @@ def _parity(material: Material, kind: Apprentice, student: nn.Module, exact: Pat
     rows, train = material.splits.validation, material.splits.train
     if len(rows) < PARITY_ROWS:
         rows = Examples.join([rows, train.take(range(min(len(train), PARITY_ROWS - len(rows))))])
-    ours = score_rows(student, kind.encoder, rows.inputs)
-    return export.parity(ours, runtime.load(exact).logits(raw_rows(rows)), most_error=PARITY)
+    if not isinstance(student, students.Exits):
+        ours = score_rows(student, kind.encoder, rows.inputs)
+        return export.parity(ours, runtime.load(exact).logits(raw_rows(rows)), most_error=PARITY)
+    every, theirs = score_every(student, kind.encoder, rows.inputs), runtime.load(exact).every_exit(raw_rows(rows))[0]
+    whole = export.parity(np.concatenate(every), np.concatenate(theirs), most_error=PARITY)
+    each = [export.parity(a, b, most_error=PARITY) for a, b in zip(every, theirs, strict=True)]
+    return {**whole, "rows": len(rows), "exits": each}
 
 
 def to_graph(module: nn.Module, encoder: Any, rows: Examples, path: Path) -> None:
     """Any model with an ONNX form, as one fp32 file; the example is real rows."""
+    export.to_onnx(module, _example(encoder, rows), path)
+
+
+def _example(encoder: Any, rows: Examples) -> dict[str, torch.Tensor]:
     some = rows.take(range(min(8, len(rows))))
     features = encoder.encode(some.inputs)
     arrays = encoder.collate(features, np.arange(len(some)))
-    export.to_onnx(module, {name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def write_plain(folder: Path, teacher: Loaded, labels: Sequence[str], graph: Path, task: str) -> None:
@@ -116,8 +135,22 @@ def write_plain(folder: Path, teacher: Loaded, labels: Sequence[str], graph: Pat
     export.write_artefact(folder, task=task, labels=labels, encoder=teacher.encoder, model=graph)
 
 
-def _models(material: Material, kind: Apprentice, student: nn.Module, place: Path) -> dict[str, Path | Tensors]:
+def _exporting(kind: Apprentice, student: nn.Module) -> str:
+    """How numbers become INT8; of exits the model inside decides, for a student of the user's own has no family."""
+    if isinstance(student, students.Exits):
+        return "calibrated" if isinstance(student.model, students.Cnn) else "dynamic"
+    return kind.exporting
+
+
+def _models(material: Material, kind: Apprentice, student: nn.Module, place: Path) -> dict[str, Model]:
     """The exact model, and the one that ships."""
+    if isinstance(student, students.Exits):
+        folders = [place / "fp32", place / "int8"]
+        for folder in folders:
+            folder.mkdir()
+        parts = export.parts_to_onnx(student, _example(kind.encoder, material.splits.validation), folders[0])
+        rows = _calibration(material, kind) if _exporting(kind, student) == "calibrated" else None
+        return {"fp32": parts, "int8": export.quantise_parts(parts, folders[1], rows)}
     if kind.exporting == "static":
         return {"fp32": export.static_tensors(student, bits=32), "int8": export.static_tensors(student)}
     exact, small = place / "fp32.onnx", place / "int8.onnx"
@@ -138,19 +171,26 @@ def _calibration(material: Material, kind: Apprentice) -> list[dict[str, Array]]
     return [kind.encoder.collate(features, np.arange(i, min(i + 32, most))) for i in range(0, most, 32)]
 
 
-def _write(folder: Path, material: Material, kind: Apprentice, model: Path | Tensors, **more: Any) -> None:
+def _write(folder: Path, material: Material, kind: Apprentice, model: Model, **more: Any) -> None:
     names = material.splits.label_names
     export.write_artefact(folder, task=material.task.name, labels=names, encoder=kind.encoder, model=model, **more)
 
 
 def _gates(
-    material: Material, draft: Path, rows: Examples, logits: Array, parity: Mapping[str, Any], drop: float
+    material: Material,
+    draft: Path,
+    rows: Examples,
+    logits: Array,
+    parity: Mapping[str, Any],
+    drop: float,
+    *,
+    exits: bool,
 ) -> list[Facts]:
     limits, threads = material.recipe.export, material.recipe.evaluation.threads or 1
     gates = [
         gate("parity (largest difference in logits)", PARITY, parity["max_abs_error"], at_most=True),
-        gate("INT8 loss (points)", limits.max_drop, drop, at_most=True),
-        gate("same labels without torch (share)", 1.0, _alone(draft, rows, logits), at_least=True),
+        gate(f"INT8 {'and exits ' if exits else ''}loss (points)", limits.max_drop, drop, at_most=True),
+        gate("same labels without torch (share)", 1.0, _alone(draft, rows), at_least=True),
     ]
     if limits.max_mb is not None:
         gates.append(gate("size (MB)", limits.max_mb, _size(draft) / 1e6, at_most=True))
@@ -173,10 +213,10 @@ def _gates(
     return gates
 
 
-def _alone(draft: Path, rows: Examples, logits: Array) -> float:
+def _alone(draft: Path, rows: Examples) -> float:
     """Share of rows that a process which never imports torch labels as this one does."""
-    names = runtime.read_manifest(draft)["labels"]
-    wanted = [names[i] for i in logits[:ALONE].argmax(1)]
+    # The same rows in one batch: INT8 activations have one scale per batch, and a row may be near a threshold.
+    wanted = [one["label"] for one in runtime.load(draft).predict(raw_rows(rows)[:ALONE])]
     with tempfile.TemporaryDirectory(prefix="understudy-") as place:
         lines = "".join(
             json.dumps(_on_disk(row, i, Path(place))) + "\n" for i, row in enumerate(raw_rows(rows)[:ALONE])

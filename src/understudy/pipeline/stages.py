@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,22 +14,24 @@ from understudy import report, runtime
 from understudy.data import Splits, digits, load
 from understudy.errors import UsageError
 from understudy.files import content_hash, read_json, write_json, write_text
-from understudy.objectives import Term
 from understudy.pipeline.apprentice import apprentice, own_module
 from understudy.pipeline.before import decode, refuse
 from understudy.pipeline.defaults import resolved
 from understudy.pipeline.journal import Facts, Journal
 from understudy.pipeline.judge import Cast, environment, judge
 from understudy.pipeline.label import label
-from understudy.pipeline.learn import Classroom, best_seed, learn, load_module, objective, tune
+from understudy.pipeline.learn import load_module
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.opening import asked, opened, store_of
 from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.proof import evidence
 from understudy.pipeline.recipe import Recipe, load_recipe, to_yaml, with_values
 from understudy.pipeline.run import Run
+from understudy.pipeline.school import School, dials, place, seeds
 from understudy.pipeline.ship import ship
 from understudy.pipeline.teach import teach
+from understudy.pipeline.views import FILE as VIEWS
+from understudy.pipeline.views import make_views, read_views
 from understudy.tasks import Task, task_named
 from understudy.teachers import Loaded
 
@@ -64,7 +65,7 @@ def _distilled(
 ) -> Run:
     # rows and recipe are looked at before the folder is touched: a bad call leaves nothing behind
     name, splits = load_splits(given)
-    task, recipe = _settled(given, name, splits)
+    task, recipe = settled(given, name, splits)
     with opened(given, out, fresh=fresh, progress=progress or Silent()) as journal:
         if again is not None:
             journal.forget_from(STAGES[STAGES.index(again) :])
@@ -95,9 +96,9 @@ def distill_models(
         raise UsageError("a student of your own needs encoder=: what turns raw rows into its inputs")
     kind = None if student is None else own_module(student, encoder)
     name = recipe.task or ("image-classification" if "image" in data.train.inputs else "text-classification")
-    task, settled = _settled(recipe, name, data, own=kind is not None)
+    task, ready = settled(recipe, name, data, own=kind is not None)
     with opened(recipe, out, fresh=fresh, progress=progress or Silent()) as journal:
-        return _perform(settled, data, task, journal, teacher=teacher, kind=kind)
+        return _perform(ready, data, task, journal, teacher=teacher, kind=kind)
 
 
 def stage(name: str, folder: Path, *, progress: Progress | None = None) -> Run:
@@ -130,7 +131,7 @@ def load_splits(recipe: Recipe) -> tuple[str, Splits]:
     )  # fmt: skip
 
 
-def _settled(given: Recipe, task_name: str, splits: Splits, *, own: bool = False) -> tuple[Task, Recipe]:
+def settled(given: Recipe, task_name: str, splits: Splits, *, own: bool = False) -> tuple[Task, Recipe]:
     """The task, and the recipe with what family and task decide filled in; what cannot work is refused here."""
     task = task_named(task_name)
     recipe = _own(given, task.name, task.primary) if own else resolved(given, task.name, metric=task.primary)
@@ -159,24 +160,33 @@ def _perform(
     _say_all(say, loaded.notes)
     journal.stage("teach", [loaded.fingerprint, *loaded.notes], lambda: {"notes": list(loaded.notes), **_brief(taught)})
     source = [loaded.fingerprint, loaded.encoder.fingerprint, *_fingerprints(splits, test=False)]
+    made: Facts = {"rows": 0, "note": ""}
+    if recipe.data.views:
+        moves = [str(recipe.data.views), repr(recipe.data.moves), str(recipe.data.masked_model), str(recipe.seed)]
+        making = partial(make_views, material, loaded)
+        made = journal.stage("views", [*source, *moves], making, outputs=[folder / VIEWS])
+        material = replace(material, views=read_views(folder))
+        source += [material.shown.fingerprint]
+        say(made["note"])
+    kind = kind or apprentice(material, loaded)  # what cannot be made of this teacher is refused before it is asked
     labelled: Facts = {}
     if recipe.teacher.targets == "stored":
         asking = partial(label, material, loaded)
         labelled = journal.stage("label", [*source, str(store)], asking, outputs=[store / "targets"])
 
-    kind = kind or apprentice(material, loaded)
     source += [kind.identity] if kind.identity else []
     _say_all(say, kind.notes)
-    room = _Lazily(material, loaded, kind)
-    tuned = journal.stage("tune", [*source, *_dials(recipe)], lambda: _tuned(room))
+    school = School(material, loaded, kind, source)
+    tuned = journal.stage("tune", [*source, *dials(recipe)], school.tuned)
     _say_all(say, tuned["notes"])
     recipe = with_values(recipe, tuned["decided"])
     write_text(folder / "recipe.yaml", to_yaml(recipe))
-    room.material = material = material.with_recipe(recipe)
+    school.material = material = material.with_recipe(recipe)
 
-    learnt, chosen = _train_all(room, source)
+    learnt = school.train_all()
+    chosen = school.choose(learnt)
     cast = _cast(material, loaded, kind, chosen, taught, given=teacher)
-    decided = [*source, *_dials(recipe), *(str(learnt[name]["best"]) for name in sorted(learnt)), str(chosen)]
+    decided = [*source, *dials(recipe), *(str(learnt[name]["best"]) for name in sorted(learnt)), str(chosen)]
     gates = recipe.export.model_dump_json()
     if not any((folder / name / runtime.MANIFEST).is_file() for name in ("artefact", "rejected")):
         journal.forget("export")
@@ -187,35 +197,12 @@ def _perform(
     judging = partial(_evaluate, material, cast, learnt, labelled, taught)
     asked_of = [recipe.evaluation.model_dump_json(), splits.test.fingerprint]
     measured = journal.stage("evaluate", [*decided, gates, *asked_of], judging, outputs=[folder / "evidence.json"])
-    notes = [*splits.notes, *loaded.notes, *kind.notes, *tuned["notes"]]
-    run = Run(folder, _facts(material, loaded, data, measured, exported, notes))
+    notes = [*splits.notes, *loaded.notes, *kind.notes, *([made["note"]] if made["rows"] else []), *tuned["notes"]]
+    run = Run(folder, _facts(material, loaded, data, measured, exported, notes) | _taught(recipe, learnt, chosen))
     _report(run, exported)
     if not exported["passed"]:
         journal.log("gates", failed=[gate["name"] for gate in run.gates_failed])
     return run
-
-
-def _train_all(room: _Lazily, source: list[str]) -> tuple[dict[str, Facts], tuple[int, int]]:
-    """Student and twin of every seed, and the seeds whose student and twin were best on validation."""
-    material = room.material
-    recipe, journal = material.recipe, material.journal
-    learnt = {}
-    for seed in _seeds(recipe):
-        for role in ("student", "twin"):
-            where = _place(material, role, seed)
-            learning = partial(_learn, room, recipe, role, seed, where)
-            inputs = [*source, *_dials(recipe), role, str(seed)]
-            learnt[f"{role}.{seed}"] = journal.stage(f"train-{role}-{seed}", inputs, learning, outputs=[where])
-    best = {role: best_seed({s: learnt[f"{role}.{s}"] for s in _seeds(recipe)}) for role in ("student", "twin")}
-    for role, seed in best.items():
-        if recipe.seeds > 1:
-            shutil.copytree(_place(material, role, seed), material.folder / role, dirs_exist_ok=True)
-    return learnt, (best["student"], best["twin"])
-
-
-def _place(material: Material, role: str, seed: int) -> Path:
-    """Where the model of one role and seed lies: RUN/student, or RUN/seeds/N/student where there are several."""
-    return material.folder / role if material.recipe.seeds == 1 else material.folder / "seeds" / str(seed) / role
 
 
 def _cast(
@@ -229,7 +216,7 @@ def _cast(
 ) -> Cast:
     """Every trained model, read back from where it was saved."""
     models = {
-        role: {seed: load_module(_place(material, role, seed), kind) for seed in _seeds(material.recipe)}
+        role: {seed: load_module(place(material, role, seed), kind) for seed in seeds(material.recipe)}
         for role in ("student", "twin")
     }
     folder = material.folder
@@ -260,44 +247,33 @@ def _facts(
         "data": data,
         **measured,
         "labels": {"names": list(names), "sentence": loaded.alignment.sentence if loaded.alignment else ""},
-        "objective": [_described(term) for term in objective(recipe)],
         "export": {key: value for key, value in exported.items() if key != "gates"},
+        **({"exits": exported["exits"]} if exported.get("exits") else {}),
         "notes": notes,
         "environment": surroundings,
         "stages": [*stages, {"name": "report", "status": "done", "seconds": 0.0, "fingerprint": reported}],
     }
 
 
-class _Lazily:
-    """The classroom encodes every row and may read many targets: only where something is trained."""
-
-    def __init__(self, material: Material, teacher: Loaded, kind: Apprentice) -> None:
-        self.material, self.teacher, self.kind = material, teacher, kind
-        self.room: Classroom | None = None
-
-    def open(self) -> Classroom:
-        if self.room is None:
-            self.room = Classroom(self.material, self.teacher, self.kind)
-        self.room.material = self.material
-        return self.room
-
-
-def _learn(room: _Lazily, recipe: Recipe, role: str, seed: int, folder: Path) -> Facts:
-    return learn(room.open(), recipe, role=role, seed=seed, folder=folder)
-
-
-def _tuned(room: _Lazily) -> Facts:
-    before = room.material.recipe
-    undecided = before.train.precision == "auto" or "auto" in (before.objective.temperature, before.objective.alpha)
-    if not undecided:
-        return {"decided": {}, "notes": [], "tried": []}
-    after, facts = tune(room.open())
-    decided = {
-        "train.precision": after.train.precision,
-        "objective.temperature": after.objective.temperature,
-        "objective.alpha": after.objective.alpha,
-    }
-    return {"decided": decided, **facts}
+def _taught(recipe: Recipe, learnt: dict[str, Facts], chosen: tuple[int, int]) -> Facts:
+    """What was taught and how, for run.json: the terms, the steps before the last training, and the cohort."""
+    shipped = learnt[f"student.{chosen[0]}"]
+    steps = []
+    for step in recipe.steps:
+        name = f"step.{step.name}."
+        each = [facts for key, facts in learnt.items() if key.startswith(name)]
+        steps.append(
+            {
+                "name": step.name,
+                "learns_from": step.learns_from,
+                "best": max((facts["best"] for facts in each if facts["best"] is not None), default=None),
+                "seconds": sum(facts["seconds"] for facts in each),
+                "steps": each[0]["steps"],
+                "objective": each[0]["objective"],
+            }
+        )
+    cohort: Facts = {key: shipped[key] for key in ("cohort", "ships") if key in shipped}
+    return {"objective": shipped["objective"], "steps": steps, "learns_from": recipe.learns_from, **cohort}
 
 
 def _evaluate(material: Material, cast: Cast, learnt: dict[str, Facts], labelled: Facts, taught: Facts) -> Facts:
@@ -320,16 +296,6 @@ def _own(recipe: Recipe, task: str, metric: str) -> Recipe:
     """Dials for a student of the user's own: those of an image or text student, whatever family was named."""
     family = "mlp" if task == "image-classification" else "cut"
     return resolved(with_values(recipe, {"student.family": family}), task, metric=metric)
-
-
-def _dials(recipe: Recipe) -> list[str]:
-    sections = (recipe.student, recipe.objective, recipe.train)
-    seconds = {"checkpoint_seconds", "track"}
-    return [section.model_dump_json(exclude=seconds) for section in sections] + [recipe.teacher.targets]
-
-
-def _seeds(recipe: Recipe) -> Sequence[int]:
-    return range(recipe.seed, recipe.seed + recipe.seeds)
 
 
 def _fingerprints(splits: Splits, *, test: bool = True) -> list[str]:
@@ -370,11 +336,3 @@ def _without_paths(tree: Any) -> Any:
     if isinstance(tree, str) and PurePath(tree).is_absolute():
         return PurePath(tree).name
     return tree
-
-
-def _described(term: Term) -> Facts:
-    weight = term.weight if isinstance(term.weight, int | float) else str(term.weight)
-    return {
-        "name": term.name, "per": term.per, "of": term.of, "against": term.against, "weight": weight,
-        "formula": term.formula,
-    }  # fmt: skip

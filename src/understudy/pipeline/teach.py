@@ -15,18 +15,19 @@ from understudy import students
 from understudy.data.feed import Feed
 from understudy.data.views import shift
 from understudy.encoding import PixelEncoder, load_encoder
-from understudy.errors import Interrupted, TeacherError
+from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
 from understudy.objectives import hard_labels
 from understudy.pipeline.defaults import TEACHERS
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
+from understudy.pipeline.members import alone, join, parent_of, refuse, several
 from understudy.pipeline.recipe import Recipe
 from understudy.pipeline.watching import watching
 from understudy.targets.lock import locked
 from understudy.tasks.image_classification import pixel_encoder, pixel_statistics
 from understudy.tasks.text_classification import subword_encoder
-from understudy.teachers import Loaded, describe, open_teacher
+from understudy.teachers import Loaded, describe, open_teacher, settle
 from understudy.teachers.own import save_teacher
 from understudy.training import Settings, probe, train
 
@@ -34,31 +35,64 @@ FAMILIES = tuple(name for name in TEACHERS if name != "encoder")
 
 
 def teach(material: Material, given: Loaded | None = None) -> tuple[Loaded, Facts]:
-    """A teacher whose columns are the data's labels: given, opened, or trained in the run.
+    """A teacher whose columns are the data's labels: given, opened, or trained in the run; or several of them as one.
 
     Returns:
         The teacher, and facts: ``folder`` (where its files are, relative to the store; None for a module that was
-        given), ``trained``, ``seconds``, ``history``, ``notes``, ``labels``.
+        given), ``trained``, ``seconds``, ``history``, ``notes``, ``labels``; of several teachers ``members`` too.
     """
     if given is not None:
-        return given, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(given.notes)}
+        met = _met(material, given)
+        return met, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(met.notes)}
+    if material.recipe.teacher.members is None:
+        return _single(material)
+    parent = alone(material, parent_of(material)).recipe.teacher
+    return several(material, lambda mine: _single(mine, cut=mine.recipe.teacher == parent))
+
+
+def _single(material: Material, *, cut: bool = True) -> tuple[Loaded, Facts]:
+    """One teacher, from a folder, a name, the store or a training; ``cut``: the student may be cut from it."""
     recipe = material.recipe.teacher
     if recipe.path in FAMILIES:
         loaded = untrained(material)
-        _refuse_student(material, loaded)
+        _refuse_student(material, loaded, cut=cut)
         identity = [str(recipe.path), loaded.encoder.fingerprint, str(recipe.width), str(recipe.dropout)]
         return _trained(material, loaded, identity)
     loaded = open_given(material)
-    _refuse_student(material, loaded)
+    _refuse_student(material, loaded, cut=cut)
     if loaded.fresh_head:
         return _trained(material, loaded, [loaded.fingerprint, loaded.encoder.fingerprint])
     return loaded, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(loaded.notes)}
 
 
-def _refuse_student(material: Material, teacher: Loaded) -> None:
+def _met(material: Material, given: Loaded) -> Loaded:
+    """A teacher that came as an object, with its columns in the data's order."""
+    if given.ask is not None and material.recipe.teacher.targets == "live":
+        raise UsageError(
+            f"the teacher is a function of raw rows ({given.description}), which cannot run in a training step: "
+            "use teacher.targets=stored, with an objective that reads nothing but its logits"
+        )
+    return settle(given, material.splits.label_names, material.splits.validation.inputs)
+
+
+def untaught(material: Material) -> tuple[Loaded, bool]:
+    """The teacher as far as it is there before anything is trained, and whether any of it will be trained."""
+    recipe = material.recipe.teacher
+    if recipe.members is None:
+        loaded = untrained(material) if recipe.path in FAMILIES else open_given(material)
+        return loaded, loaded.fresh_head
+    refuse(material)
+    found = {name: untaught(alone(material, name))[0] for name in recipe.members}
+    fresh = {name: one.fresh_head for name, one in found.items()}
+    for name in (name for name in found if fresh[name]):  # each will be trained from its own seed
+        found[name] = replace(found[name], fresh_head=False, fingerprint=f"{found[name].fingerprint} {name}")
+    return join(material, found, {}), any(fresh.values())
+
+
+def _refuse_student(material: Material, teacher: Loaded, *, cut: bool) -> None:
     """A student that cannot be made of this teacher, or for these images, is refused before a teacher is trained."""
     student = material.recipe.student
-    if student.family == "cut":
+    if student.family == "cut" and cut:
         students.cut(teacher.model, student.layers)
     elif student.family in FAMILIES:
         images = material.splits.train.inputs["image"]
@@ -67,7 +101,10 @@ def _refuse_student(material: Material, teacher: Loaded) -> None:
 
 def untrained(material: Material) -> Loaded:
     """A built-in image family with random weights, for the images and labels of the data."""
-    recipe, images = material.recipe.teacher, material.splits.train.inputs["image"]
+    recipe = material.recipe.teacher
+    if "image" not in material.splits.train.inputs:
+        raise TeacherError(f"the built-in teacher {recipe.path} reads images, and the task is {material.task.name}")
+    images = material.splits.train.inputs["image"]
     encoder = pixel_encoder(images)
     torch.manual_seed(material.recipe.teacher.seed)
     model = family(

@@ -16,7 +16,7 @@ from understudy import runtime
 from understudy.encoding import Encoder
 from understudy.evaluation import latency, throughput
 from understudy.pipeline.journal import Facts
-from understudy.teachers import score_rows
+from understudy.teachers import Loaded, score_rows
 
 BATCHES = (32, 256)
 Predict = Callable[[Sequence[Any]], Any]
@@ -43,6 +43,16 @@ def in_torch(model: nn.Module, encoder: Encoder) -> Predict:
         return score_rows(
             model, encoder, {name: [row[name] for row in rows] for name in encoder.fields}, batch_size=256
         )
+
+    return predict
+
+
+def of_teacher(teacher: Loaded) -> Predict:
+    """raw rows -> logits of a teacher, whatever it is: a module through PyTorch, a function by itself."""
+    fields = teacher.encoder.fields
+
+    def predict(rows: Sequence[Any]) -> Any:
+        return teacher.scores({name: [row[name] for row in rows] for name in fields}, batch_size=256)
 
     return predict
 
@@ -74,14 +84,22 @@ def spread(rows: Sequence[Any], most: int) -> list[Any]:
 
 
 def best_of(
-    torch_facts: Facts, write: Callable[[Path], None] | None, rows: Sequence[Any], *, threads: int, **more: Any
+    own_facts: Facts,
+    write: Callable[[Path], None] | None,
+    rows: Sequence[Any],
+    *,
+    threads: int,
+    engine: str = "torch",
+    **more: Any,
 ) -> Facts:
-    """The faster of PyTorch and ONNX Runtime, and which one it is.
+    """The faster of a model's own engine and ONNX Runtime, and which one it is.
 
     Args:
+        own_facts: as ``timed`` measured it.
         write: writes the model as an artefact folder; None where it has no ONNX form.
+        engine: its own: torch, or python for a function.
     """
-    choices = {"torch": torch_facts}
+    choices = {engine: own_facts}
     if write is not None:
         with tempfile.TemporaryDirectory(prefix="understudy-") as place:
             write(Path(place) / "fp32")

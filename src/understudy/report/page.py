@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from understudy.report import charts, classes, formats, knowledge, sentences
+from understudy.report import charts, classes, ensembles, exits, formats, knowledge, sentences, taught
 from understudy.report.drawing import Points
 from understudy.report.facts import MEANING, ROLES, Estimate, Facts, dig, listed, read
 from understudy.report.formats import number
@@ -51,6 +51,9 @@ def html(run: dict[str, Any], evidence: dict[str, Any]) -> str:
             charts=_cost_charts(facts),
             table=_table(facts),
             scope=_scope(facts),
+            ensemble=ensembles.section(facts),
+            exits=exits.section(facts, evidence),
+            taught=taught.section(facts, evidence),
             curves=_curves(facts, evidence),
             classes=classes.table(facts),
             calibration=_calibration(facts, evidence),

@@ -6,7 +6,7 @@ import re
 import textwrap
 from typing import Any
 
-from understudy.report import formats, sentences
+from understudy.report import exits, formats, sentences
 from understudy.report.facts import ROLES, Facts, Model, dig, listed, read
 from understudy.report.formats import number
 
@@ -34,6 +34,9 @@ def summary(run: dict[str, Any]) -> str:
     if kept:
         lines += ["", " · ".join(kept)]
     lines += ["", *_columns(facts)]
+    leaving = exits.sentence(facts)
+    if leaving:
+        lines += ["", *_wrapped("exits", leaving)]
     if facts.gates:
         lines += ["", *_wrapped("gates", sentences.gates(facts))]
     advice = dig(run, "verdict", "next")
@@ -141,6 +144,7 @@ def _measured(facts: Facts) -> str:
         value = number(dig(facts.run, "comparison", key))
         if value is not None:
             said.append(f"{formats.share(value, facts.digits)} {text}.")
+    said.append(exits.sentence(facts))
     return "## Measured\n\n" + "\n".join(table) + "\n\n" + " ".join(text for text in said if text)
 
 

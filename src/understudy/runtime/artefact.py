@@ -71,6 +71,7 @@ def _verify(folder: Path, manifest: Mapping[str, Any]) -> None:
             raise ArtefactError(str(error)) from error
         if got != known:
             raise ArtefactError(f"{folder / name} was altered: wanted hash {known}, got {got}; copy the folder again")
-    for name in (manifest["model"]["file"], manifest["encoder"].get("file")):
+    parts = [one.get("file") for one in manifest.get("exits", ())]
+    for name in (manifest["model"]["file"], manifest["encoder"].get("file"), *parts):
         if name is not None and name not in files:
             raise ArtefactError(f"{folder / MANIFEST} gives no hash for {name}; export the artefact again")

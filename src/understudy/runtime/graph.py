@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +37,40 @@ class GraphModel:
         except Exception as error:  # the package raises its own classes, which differ between versions
             raise ArtefactError(f"onnxruntime cannot load {path}: {str(error).splitlines()[0]}") from error
         self._inputs = [node.name for node in self._session.get_inputs()]
+        self._outputs = [node.name for node in self._session.get_outputs()]
+        if "logits" not in self._outputs:
+            raise ArtefactError(f'{path} has no output "logits"; it has {", ".join(self._outputs)}')
 
     def logits(self, encoder: Encoder, features: Any, *, batch: int) -> np.ndarray:
         """float32 [N, K]; rows of like length go together, so that little is spent on padding."""
-        order = np.argsort(encoder.lengths(features), kind="stable")
-        found = [self._run(encoder.collate(features, order[i : i + batch])) for i in range(0, len(order), batch)]
-        logits = np.concatenate(found)
-        back = np.empty_like(logits)
-        back[order] = logits
-        return back
+        found: np.ndarray | None = None
+        for rows, inputs in batches(encoder, features, batch):
+            logits = self.run(inputs)["logits"]
+            if found is None:
+                found = np.empty((len(features), logits.shape[1]), logits.dtype)
+            found[rows] = logits
+        assert found is not None
+        return found
 
-    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The model's outputs by name; inputs that it does not read are left aside.
+
+        Raises:
+            ArtefactError: an input that it wants is not there, or the model cannot be run on these.
+        """
         missing = [name for name in self._inputs if name not in inputs]
         if missing:
             raise ArtefactError(f"the model wants {missing[0]}, which its encoder does not give: {', '.join(inputs)}")
         try:
-            return np.asarray(self._session.run(["logits"], {name: inputs[name] for name in self._inputs})[0])
+            said = self._session.run(self._outputs, {name: inputs[name] for name in self._inputs})
         except Exception as error:
             raise ArtefactError(f"onnxruntime could not run the model: {str(error).splitlines()[0]}") from error
+        return {name: np.asarray(value) for name, value in zip(self._outputs, said, strict=True)}
+
+
+def batches(encoder: Encoder, features: Any, batch: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+    """Row numbers and inputs of every batch; rows of like length go together."""
+    order = np.argsort(encoder.lengths(features), kind="stable")
+    for start in range(0, len(order), batch):
+        rows = order[start : start + batch]
+        yield rows, encoder.collate(features, rows)

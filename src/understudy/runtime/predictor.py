@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from understudy.encoding import Encoder, RowError, load_encoder
 from understudy.errors import ArtefactError, StoreError, UsageError
 from understudy.files import read_tensors
 from understudy.runtime.artefact import find, read_manifest
+from understudy.runtime.exits import ExitsModel
 from understudy.runtime.graph import GraphModel
 from understudy.runtime.static import StaticModel
 
@@ -27,7 +28,9 @@ class Predictor:
         labels: the K labels, in the order of the logits.
     """
 
-    def __init__(self, manifest: Mapping[str, Any], encoder: Encoder, model: StaticModel | GraphModel) -> None:
+    def __init__(
+        self, manifest: Mapping[str, Any], encoder: Encoder, model: StaticModel | GraphModel | ExitsModel
+    ) -> None:
         self.manifest, self.labels = manifest, tuple(manifest["labels"])
         self._encoder, self._model = encoder, model
         self._temperature, self._abstain_below = float(manifest["temperature"]), float(manifest["abstain_below"])
@@ -65,20 +68,55 @@ class Predictor:
         return scaled / scaled.sum(axis=1, keepdims=True)
 
     def logits(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
-        """float32 [N, K], in the order of the rows. Raises RowError (a DataError) naming row and column."""
+        """float32 [N, K], in the order of the rows. Raises RowError (a DataError) naming row and column.
+
+        Where a model has exits they are those of the exit that answered, divided by that exit's own temperature.
+        """
+        model = self._model
+        found = []
+        for features in self._encoded(rows):
+            if isinstance(model, StaticModel):
+                found.append(model.logits(features))
+            else:
+                found.append(model.logits(self._encoder, features, batch=batch))
+        return np.concatenate(found) if found else np.zeros((0, len(self.labels)), np.float32)
+
+    def exits(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
+        """int64 [N]: which exit answers each row, counted from 0, the shallowest first.
+
+        Raises:
+            UsageError: a model without exits.
+        """
+        ask = self._with_exits().answers
+        found = [ask(self._encoder, features, batch=batch)[1] for features in self._encoded(rows)]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    def every_exit(self, rows: Sequence[Row], *, batch: int = 32) -> tuple[np.ndarray, np.ndarray]:
+        """float32 [E, N, K], the logits of every exit as if no row left, not divided; and seconds [E] of the parts.
+
+        Raises:
+            UsageError: a model without exits.
+        """
+        model = self._with_exits()
+        found = [model.every(self._encoder, features, batch=batch) for features in self._encoded(rows)]
+        count = len(self.manifest["exits"])
+        logits = [said for said, _ in found] or [np.zeros((count, 0, len(self.labels)), np.float32)]
+        return np.concatenate(logits, axis=1), sum((seconds for _, seconds in found), np.zeros(count))
+
+    def _with_exits(self) -> ExitsModel:
+        if not isinstance(self._model, ExitsModel):
+            raise UsageError("this artefact has no exits: every row goes through the whole model")
+        return self._model
+
+    def _encoded(self, rows: Sequence[Row]) -> Iterator[Any]:
+        """Features, some thousand rows at a time."""
         rows = _sequence(rows)
         step = _IMAGES if self._encoder.kind == "pixels" else _TEXTS
-        found = []
         for start in range(0, len(rows), step):
             try:
-                features = self._encoder.encode(self._columns(rows[start : start + step]))
+                yield self._encoder.encode(self._columns(rows[start : start + step]))
             except RowError as error:
                 raise RowError(start + error.row, error.column, error.problem) from error.__cause__
-            if isinstance(self._model, StaticModel):
-                found.append(self._model.logits(features))
-            else:
-                found.append(self._model.logits(self._encoder, features, batch=batch))
-        return np.concatenate(found) if found else np.zeros((0, len(self.labels)), np.float32)
 
     def _columns(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
         fields = self._encoder.fields
@@ -109,9 +147,14 @@ def load(folder: Path | str, *, threads: int = 1) -> Predictor:
     try:
         encoder = load_encoder(folder, manifest["encoder"])
         kind = manifest["model"]["kind"]
-        if kind not in ("static", "onnx"):
+        kinds: dict[str, Callable[[], StaticModel | GraphModel | ExitsModel]] = {
+            "static": lambda: StaticModel(read_tensors(path)),
+            "onnx": lambda: GraphModel(path, threads=threads),
+            "exits": lambda: ExitsModel(folder, manifest.get("exits", ()), threads=threads),
+        }
+        if kind not in kinds:
             raise ArtefactError(f'{folder}: a model of kind "{kind}", which this version does not know')
-        model = StaticModel(read_tensors(path)) if kind == "static" else GraphModel(path, threads=threads)
+        model = kinds[kind]()
     except StoreError as error:
         raise ArtefactError(str(error)) from error
     return Predictor(manifest, encoder, model)

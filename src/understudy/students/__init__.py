@@ -1,6 +1,8 @@
 """Students: cut from a teacher, or of a small family built for speed."""
 
-from understudy.students.cut import cut, inheritance, layer_stack, reorder_labels, uniform_layers
+from understudy.features import layer_stack
+from understudy.students.cut import cut, inheritance, reorder_labels, uniform_layers
+from understudy.students.exits import Exits, with_exits
 from understudy.students.saving import bytes_on_disk, load, parameters, save
 from understudy.students.static import Static
 from understudy.students.student import Student
@@ -9,6 +11,7 @@ from understudy.students.vision import Cnn, Mlp, Normalised
 
 __all__ = [
     "Cnn",
+    "Exits",
     "Mlp",
     "Normalised",
     "Static",
@@ -24,4 +27,5 @@ __all__ = [
     "save",
     "static_vectors",
     "uniform_layers",
+    "with_exits",
 ]

@@ -11,6 +11,7 @@ from torch import nn
 
 from understudy import files
 from understudy.errors import StoreError, TeacherError, UsageError, choices
+from understudy.students.exits import Exits
 from understudy.students.static import Static
 from understudy.students.student import Student
 from understudy.students.vision import Cnn, Mlp, Normalised
@@ -24,7 +25,8 @@ def save(module: nn.Module, folder: Path | str) -> None:
     """Writes a module into ``folder``, atomically, replacing what was there.
 
     A transformers model gets its own ``save_pretrained`` layout (any program loads it). Own families write their
-    arguments and weights; a ``Normalised`` writes its model into ``model/`` inside. A ``Student`` is unwrapped.
+    arguments and weights; a ``Normalised`` writes its model into ``model/`` inside, an ``Exits`` too, with its heads
+    beside it. A ``Student`` is unwrapped.
 
     Raises:
         UsageError: a module of another kind; its author saves it.
@@ -75,16 +77,16 @@ def bytes_on_disk(folder: Path | str) -> int:
 
 def _write(module: nn.Module, folder: Path) -> None:
     family = next((name for name, kind in FAMILIES.items() if type(module) is kind), None)
-    if isinstance(module, Normalised):
-        files.write_json(folder / "config.json", {FAMILY: "normalised", **module.arguments})
+    if isinstance(module, Normalised | Exits):
+        wrapper = "exits" if isinstance(module, Exits) else "normalised"
+        files.write_json(folder / "config.json", {FAMILY: wrapper, **module.arguments})
         (folder / "model").mkdir()
         _write(module.model, folder / "model")
+        if isinstance(module, Exits):
+            _write_weights(module.heads, folder)
     elif family is not None:
-        from safetensors.torch import save_file
-
         files.write_json(folder / "config.json", {FAMILY: family, **_arguments(module)})
-        weights = {name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()}
-        save_file(weights, folder / "model.safetensors")
+        _write_weights(module, folder)
     elif hasattr(module, "save_pretrained"):
         saving: Any = module
         with _without_bars():
@@ -94,6 +96,13 @@ def _write(module: nn.Module, folder: Path) -> None:
             f"{type(module).__name__} is no transformers model and of no family here ({', '.join(FAMILIES)}): "
             "save it yourself (safetensors.torch.save_file)"
         )
+
+
+def _write_weights(module: nn.Module, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    weights = {name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
 
 
 def _arguments(module: nn.Module) -> dict[str, Any]:
@@ -106,15 +115,23 @@ def _own(folder: Path, config: dict[str, Any]) -> nn.Module:
     arguments = {key: value for key, value in config.items() if key != FAMILY}
     if config[FAMILY] == "normalised":
         return _described(folder, Normalised, {"model": load(folder / "model"), **arguments})
+    if config[FAMILY] == "exits":
+        module = _described(folder, Exits, {"model": load(folder / "model"), **arguments})
+        _read_weights(module.get_submodule("heads"), folder)
+        return module
     kind = FAMILIES.get(str(config[FAMILY]))
     if kind is None:
-        raise StoreError(
-            f'{folder} is of family "{config[FAMILY]}": {choices(config[FAMILY], [*FAMILIES, "normalised"])}'
-        )
+        known = [*FAMILIES, "normalised", "exits"]
+        raise StoreError(f'{folder} is of family "{config[FAMILY]}": {choices(config[FAMILY], known)}')
+    module = _described(folder, kind, arguments)
+    _read_weights(module, folder)
+    return module
+
+
+def _read_weights(module: nn.Module, folder: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    module = _described(folder, kind, arguments)
     try:
         module.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -122,7 +139,6 @@ def _own(folder: Path, config: dict[str, Any]) -> nn.Module:
         raise StoreError(
             f"{folder / 'model.safetensors'} cannot be read as the weights of this config: {reason}"
         ) from None
-    return module
 
 
 def _described(folder: Path, kind: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:

@@ -1,24 +1,39 @@
-"""Where knowledge comes from: live models, stored targets, and how both are opened, aligned and asked."""
+"""Where knowledge comes from: live models, stored targets, ensembles and functions; opened, aligned and asked."""
 
+from understudy.teachers.ensemble import Ensemble, calibration, ensemble, merged
+from understudy.teachers.function import function, settle
 from understudy.teachers.label import score_rows, scorer
 from understudy.teachers.labels import Alignment, align
 from understudy.teachers.live import Live
 from understudy.teachers.load import open_teacher
-from understudy.teachers.loaded import Loaded, describe, given, weights_hash
+from understudy.teachers.loaded import Loaded, Member, describe, given, weights_hash
+from understudy.teachers.merging import known_labels, merge, reconcile
 from understudy.teachers.own import save_teacher
+from understudy.teachers.several import Several
 from understudy.teachers.stored import Stored
 
 __all__ = [
     "Alignment",
+    "Ensemble",
     "Live",
     "Loaded",
+    "Member",
+    "Several",
     "Stored",
     "align",
+    "calibration",
     "describe",
+    "ensemble",
+    "function",
     "given",
+    "known_labels",
+    "merge",
+    "merged",
     "open_teacher",
+    "reconcile",
     "save_teacher",
     "score_rows",
     "scorer",
+    "settle",
     "weights_hash",
 ]

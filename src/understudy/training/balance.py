@@ -43,6 +43,7 @@ def pulls(
     rows = epoch_batches(data.lengths, min(batch_size, len(data)), seed=seed, epoch=0)[:batches]
     found: dict[str, list[tuple[float, float, float]]] = {term.name: [] for term in model.terms}
     modes = [(module, module.training) for module in model.modules()]
+    random = torch.get_rng_state()
     try:
         for i, some in enumerate(rows):
             batch = data.batch(some)
@@ -60,6 +61,7 @@ def pulls(
                 norm = float(torch.stack(norms).norm()) if norms else 0.0
                 found[term.name].append((float(value.detach()), norm, count))
     finally:
+        torch.set_rng_state(random)  # connectors drew from it
         model.forget()
         model.thaw()
         model.zero_grad(set_to_none=True)

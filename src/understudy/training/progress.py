@@ -32,8 +32,8 @@ class Training:
 
     Attributes:
         students: name -> module as it was given, in eval mode, with the weights of its best epoch.
-        history: one mapping an epoch: ``step``, ``epoch``, ``loss``, ``terms``, ``agreement``, ``validation`` (of
-            the student), ``scores`` (of everyone in a cohort).
+        history: one mapping an epoch: ``step``, ``epoch``, ``loss``, ``terms`` (unweighted), ``weights``,
+            ``agreement``, ``validation`` (of the student), ``scores`` (of everyone in a cohort).
         best: name -> best validation score, empty without ``validate``.
         seconds: time spent training, over all sittings.
         notes: what was decided on the way (frozen parts, skipped checkpoints, halved micro-batches).

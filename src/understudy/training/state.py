@@ -128,7 +128,8 @@ class State:
         epochs = round(self.step / per_epoch, 2)
         stopped = [name for name in self.stopped() if name not in before and len(given) > 1]
         self.notes += [f"{name} stopped learning after {epochs:g} epochs, the others went on" for name in stopped]
-        record = {"step": self.step, "epoch": self.step / per_epoch, **self._means()}
+        weights = {term.name: term.weight_at(self.step - 1) for term in self.model.terms}
+        record = {"step": self.step, "epoch": self.step / per_epoch, **self._means(), "weights": weights}
         self.history.append(record | {"validation": scores.get("student"), "scores": scores})
         self.sums, self.seen = {}, 0
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from understudy.errors import UsageError, choices
 from understudy.objectives.distances import unit
 from understudy.objectives.numerics import number, wide
-from understudy.objectives.relations import products
+from understudy.objectives.relations.pairs import products
 from understudy.objectives.term import Needs, Term, Weight, title
 from understudy.records import Batch, Outputs, Targets
 

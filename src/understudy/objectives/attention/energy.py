@@ -10,7 +10,7 @@ from torch import Tensor
 
 from understudy.errors import UsageError
 from understudy.objectives.distances import unit
-from understudy.objectives.layers import Layers, Pairs, needed, paired, shown
+from understudy.objectives.features.layers import Layers, Pairs, needed, paired, shown
 from understudy.objectives.numerics import number, wide
 from understudy.objectives.term import ZERO, Term, Weight, title
 from understudy.records import Batch, Outputs, Targets

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from understudy.errors import UsageError
-from understudy.objectives.decoupled import label_mask
 from understudy.objectives.distances import squared_error
 from understudy.objectives.divergences import forward_kl
 from understudy.objectives.numerics import number, pair, wide
+from understudy.objectives.responses.decoupled import label_mask
 from understudy.objectives.term import ZERO, Needs, Term, Weight, support_of, title
 from understudy.records import Batch, Outputs, Targets
 
@@ -223,6 +223,6 @@ FORMULAS: tuple[tuple[str, str, str, str], ...] = (
 LISTED: tuple[tuple[Term, str], ...] = (
     (multi_label(), ZERO),
     (regression(), ZERO),
-    (virtual_teacher(), f"{ZERO} (a student that says the made-up distribution)"),
+    (virtual_teacher(), "none: 0 only for a student that says the made-up distribution"),
 )
 """An example of every term here, and its value at equality: what ``understudy objectives`` lists."""

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from understudy.errors import UsageError, choices
 from understudy.objectives.divergences import forward_kl
-from understudy.objectives.layers import needed, paired, shown
+from understudy.objectives.features.layers import needed, paired, shown
 from understudy.objectives.numerics import wide
-from understudy.objectives.relations import products
+from understudy.objectives.relations.pairs import products
 from understudy.objectives.term import ZERO, Needs, Term, Weight, title
 from understudy.records import Batch, Outputs, Targets
 

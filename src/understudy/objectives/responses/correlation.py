@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from understudy.errors import UsageError
 from understudy.objectives.numerics import log_probabilities, number, pair, wide
+from understudy.objectives.responses.labels import soft_labels
 from understudy.objectives.term import ZERO, Needs, Term, Weight, support_of, title
-from understudy.objectives.terms import soft_labels
 from understudy.records import Batch, Outputs, Targets
 
 __all__ = ["correlation_distance", "dist", "logit_standardisation", "standardise"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from understudy.errors import UsageError, choices
 from understudy.objectives.distances import cosine_distance, squared_error
-from understudy.objectives.layers import Layers, Pairs, bridges, counted, meet, needed, paired, shown
+from understudy.objectives.features.layers import Layers, Pairs, bridges, counted, meet, needed, paired, shown
 from understudy.objectives.term import ZERO, Term, Weight, title
 from understudy.records import Batch, Outputs, Targets
 

@@ -12,9 +12,19 @@ from torch import Tensor, nn
 from understudy.errors import UsageError
 from understudy.objectives.distances import unit
 from understudy.objectives.divergences import forward_kl
-from understudy.objectives.layers import Layers, Pairs, apply, counted, linear, needed, paired, shown, sizes_met
+from understudy.objectives.features.layers import (
+    Layers,
+    Pairs,
+    apply,
+    counted,
+    linear,
+    needed,
+    paired,
+    shown,
+    sizes_met,
+)
 from understudy.objectives.numerics import wide
-from understudy.objectives.relations import products
+from understudy.objectives.relations.pairs import products
 from understudy.objectives.term import ZERO, Needs, Term, Weight, signal, title
 from understudy.records import Batch, Outputs, Targets
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
-from understudy.objectives.layers import Layers, Pairs, needed, paired, shown
+from understudy.objectives.features.layers import Layers, Pairs, needed, paired, shown
 from understudy.objectives.numerics import wide
 from understudy.objectives.term import Term, Weight, title
 from understudy.records import Batch, Outputs, Targets

@@ -1,0 +1,1 @@
+"""Terms on where models look."""

@@ -1,0 +1,1 @@
+"""Terms on what layers hold."""

@@ -1,0 +1,1 @@
+"""Terms on how rows relate to each other."""

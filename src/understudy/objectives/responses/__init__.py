@@ -1,0 +1,1 @@
+"""Terms on what models answer: softened labels, logits, scores."""

@@ -1,0 +1,90 @@
+"""Recipes of several steps: assistants, generations and two-stage trainings, each an ordinary training."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from understudy import students
+from understudy.errors import RecipeError, choices
+from understudy.pipeline.defaults import FAMILIES
+from understudy.pipeline.objective import reads_only_logits
+from understudy.pipeline.recipe import Recipe, Step, with_values
+from understudy.teachers import Loaded
+
+TEACHER = "teacher"
+
+
+def refuse_steps(recipe: Recipe) -> None:
+    """Checks that every step leans on earlier ones only.
+
+    Raises:
+        RecipeError: two steps of one name, or one that learns or starts from what is not there before it.
+    """
+    there = [TEACHER]
+    for step in recipe.steps:
+        if step.name in there:
+            raise RecipeError(f'steps: two are called "{step.name}"; every step needs a name of its own')
+        inner = of_step(recipe, step)
+        for key, name in (("learns_from", step.learns_from), ("student.start", inner.student.start)):
+            _refuse(f"steps, {step.name}, {key}", name, there)
+        there.append(step.name)
+    _refuse("learns_from", recipe.learns_from, there)
+    _refuse("student.start", recipe.student.start, there)
+
+
+def _refuse(key: str, name: str | None, there: list[str]) -> None:
+    known = there if key.endswith("learns_from") else there[1:]
+    if name is not None and name not in known:
+        there_is = choices(name, known) if known else "there are no steps"
+        raise RecipeError(f'{key}: no step "{name}" before it: {there_is}')
+
+
+def of_step(recipe: Recipe, step: Step, teacher: Loaded | None = None) -> Recipe:
+    """The recipe of one step: the run's, with what the step says of student, objective and train.
+
+    Args:
+        recipe: of the run.
+        step: one of its steps.
+        teacher: from whose size ``size: between`` is worked out; without one it is left.
+    """
+    changed: dict[str, Any] = {"student.start": None, "learns_from": step.learns_from, "steps": ()}
+    for section in ("student", "objective", "train"):
+        changed |= {f"{section}.{key}": value for key, value in getattr(step, section).items()}
+    inner = with_values(recipe, changed | {"peers": (), "ships": "student"})
+    more: dict[str, Any] = {} if reads_only_logits(inner) else {"teacher.targets": "live"}
+    if "epochs" not in step.train and inner.train.epochs is not None:
+        more["train.epochs"] = max(1, round(step.share * inner.train.epochs))
+    if step.size == "between" and teacher is not None:
+        more |= between(inner, teacher)
+    return with_values(inner, more)
+
+
+def between(recipe: Recipe, teacher: Loaded) -> dict[str, Any]:
+    """A size halfway to the teacher's: the mean of the depths, the geometric mean of the widths.
+
+    Source: Mirzadeh et al. 2020, arXiv 1902.03393, where the best assistant is halfway in accuracy.
+    """
+    student = recipe.student
+    if student.family == "static":
+        cut = FAMILIES["text-classification"]["cut"]
+        dials = {f"train.{key}": cut[key] for key in ("epochs", "batch_size", "learning_rate")}
+        return {"student.family": "cut", "student.layers": None, "objective.temperature": cut["temperature"], **dials}
+    if student.family == "cut":
+        depth = len(students.layer_stack(teacher.parent.model)[1])
+        own = len(student.layers) if isinstance(student.layers, tuple) else student.layers or max(1, depth // 2)
+        return {"student.layers": max(1, round((own + depth) / 2))}
+    theirs = int(getattr(teacher.parent.model, "arguments", {}).get("width", 0)) or 4 * (student.width or 32)
+    return {"student.width": round(math.sqrt((student.width or 32) * theirs))}
+
+
+def started_from(recipe: Recipe) -> list[Step]:
+    """The steps that the student itself went through, first to last: they are part of its budget, and so its twin's."""
+    by_name = {step.name: step for step in recipe.steps}
+    chain: list[Step] = []
+    start = recipe.student.start
+    while start is not None:
+        step = by_name[start]
+        chain.insert(0, step)
+        start = of_step(recipe, step).student.start
+    return chain

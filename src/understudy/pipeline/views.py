@@ -1,0 +1,88 @@
+"""More rows for the student: views of the rows there are, made once, kept in the run, labelled by the teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from understudy import students
+from understudy.data import Examples, augment, nearest_words
+from understudy.encoding import WordEncoder
+from understudy.errors import RecipeError, TeacherError
+from understudy.pipeline.journal import Facts
+from understudy.pipeline.material import Material
+from understudy.teachers import Loaded
+from understudy.teachers.folder import quiet
+
+FILE = "views.parquet"
+USUAL = {"text": ("drop_words", "swap_words"), "image": ("shift",)}
+
+
+def make_views(material: Material, teacher: Loaded) -> Facts:
+    """Writes RUN/views.parquet: ``data.views`` views of every row that the student learns from, none with a label.
+
+    Made once and read from there, because near ties among neighbours or a masked model's words fall differently with
+    another number of threads, and a resumed training must see the same rows.
+
+    Returns:
+        ``rows`` and ``note``.
+
+    Raises:
+        RecipeError: moves that are not for these rows, or that lack the masked model they ask.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    recipe, splits = material.recipe.data, material.splits
+    kind = "image" if "image" in splits.train.inputs else "text"
+    moves = recipe.moves or USUAL[kind]
+    more: dict[str, Any] = {}
+    if "replace_words" in moves:
+        more["neighbours"] = _neighbours(material.learnable, teacher)
+    if "masked_words" in moves:
+        more["fill"] = _fill(recipe.masked_model)
+    avoid = [*splits.validation.keys, *splits.test.keys]
+    made = augment(material.learnable, moves, views=recipe.views, seed=material.recipe.seed, avoid=avoid, **more)
+    path = material.folder / FILE
+    draft = path.with_suffix(".part")
+    parquet.write_table(pa.table({name: list(values) for name, values in made.examples.inputs.items()}), draft)
+    draft.replace(path)
+    return {"rows": len(made.examples), "note": f"views ({', '.join(moves)}): {made.note}"}
+
+
+def read_views(folder: Path) -> Examples:
+    """The rows that `make_views` wrote."""
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(folder / FILE)
+    return Examples.of({name: table.column(name).to_pylist() for name in table.column_names})
+
+
+def _neighbours(rows: Examples, teacher: Loaded) -> Any:
+    """Word -> the nearest words, by the teacher's own outputs for them."""
+    teacher = teacher.parent
+    if teacher.tokenizer is None:
+        raise RecipeError("data.moves: replace_words wants a transformers teacher, whose word vectors say what is near")
+    words = [word for word in WordEncoder.fit(rows.inputs["text"], most=30_000).words if word.isalpha()]
+    return nearest_words(words, students.static_vectors(teacher.model, teacher.tokenizer, words))
+
+
+def _fill(folder: str | None) -> Any:
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    from understudy.data.filling import masked_language_model
+
+    if folder is None:
+        raise RecipeError("data.moves: masked_words wants data.masked_model, the folder of a masked language model")
+    if not Path(folder).is_dir():
+        raise TeacherError(f"data.masked_model: no folder at {folder}")
+    with quiet():
+        model, how = AutoModelForMaskedLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    if how["missing_keys"]:
+        raise TeacherError(
+            f"data.masked_model: {folder} has no head for masked words, and one that was just initialised would say "
+            "anything: wanted a model that was trained on masked words"
+        )
+    return masked_language_model(model, AutoTokenizer.from_pretrained(folder, local_files_only=True))
