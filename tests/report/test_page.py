@@ -101,6 +101,7 @@ def test_the_whole_story_is_there_in_order(digits: Pair) -> None:
         "Can its confidence be trusted?",
         "What the teacher knows beyond the label",
         "Where they disagree, and are sure",
+        "What it was taught",
         "Was it worth it?",
         "What was decided on the way",
         "How it was made",

@@ -19,7 +19,7 @@ def section(facts: Facts, evidence: dict[str, Any]) -> dict[str, Any] | None:
     Keys: ``terms`` (name, formula, weight, first and last value, share of the last loss), ``pictures`` (title, the
     course of a term, unweighted and weighted), ``steps`` and ``cohort``, both possibly empty.
     """
-    named = listed(facts.run, "objective")
+    named = [term for term in listed(facts.run, "objective") if isinstance(term.get("name"), str)]
     epochs = listed(evidence, "curves", "student")
     if not named:
         return None
@@ -33,7 +33,7 @@ def section(facts: Facts, evidence: dict[str, Any]) -> dict[str, Any] | None:
         "terms": terms,
         "pictures": [(name, drawn) for name, drawn in pictures if drawn],
         "steps": [_step(step) for step in listed(facts.run, "steps")],
-        "learns_from": str(dig(facts.run, "learns_from") or "teacher"),
+        "learns_from": _word(dig(facts.run, "learns_from") or "teacher"),
         "cohort": _cohort(facts),
     }
 
@@ -55,8 +55,8 @@ def _row(term: dict[str, Any], values: dict[str, Points], weighed: dict[str, Poi
     weight = number(term.get("weight"))
     return {
         "name": name,
-        "formula": str(term.get("formula") or ""),
-        "weight": formats.plain(weight) if weight is not None else str(term.get("weight") or formats.DASH),
+        "formula": _word(term.get("formula")),
+        "weight": formats.plain(weight) if weight is not None else _word(term.get("weight")),
         "first": formats.plain(course[0][1]) if course else formats.DASH,
         "last": formats.plain(course[-1][1]) if course else formats.DASH,
         "share": formats.share(worth[-1][1] / whole, 0) if worth and whole > 0 else formats.DASH,
@@ -70,11 +70,15 @@ def _picture(name: str, values: Points, weighed: Points) -> Markup:
     return charts.lines_chart(series, label=name, x_title="epoch", y_text=lambda value, _: formats.plain(value))
 
 
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) and value else formats.DASH
+
+
 def _step(step: dict[str, Any]) -> dict[str, str]:
     return {
-        "name": str(step.get("name")),
-        "learns_from": str(step.get("learns_from") or "teacher"),
-        "terms": ", ".join(str(term.get("name")) for term in listed(step, "objective")),
+        "name": _word(step.get("name")),
+        "learns_from": _word(step.get("learns_from")),
+        "terms": ", ".join(_word(term.get("name")) for term in listed(step, "objective")),
         "best": formats.share(number(step.get("best"))),
         "steps": formats.count(number(step.get("steps"))),
         "seconds": formats.seconds(number(step.get("seconds"))),
@@ -85,4 +89,5 @@ def _cohort(facts: Facts) -> list[tuple[str, str, bool]]:
     """(name, best on validation, whether it ships) of everybody who learnt together."""
     found = dig(facts.run, "cohort")
     ships = dig(facts.run, "ships") or "student"
-    return [(name, formats.share(number(best)), name == ships) for name, best in (found or {}).items()]
+    best = found.items() if isinstance(found, dict) else ()
+    return [(name, formats.share(number(score)), name == ships) for name, score in best]
