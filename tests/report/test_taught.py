@@ -42,7 +42,7 @@ def test_every_term_is_there_with_its_course(taught: Pair) -> None:
         assert words in said, words
     assert ">69 %<" in said  # 0.9 * 2.0 of 0.9 * 2.0 + 2.0 * 0.4 at the end
     assert ">31 %<" in said
-    assert said.count("<svg") == 2
+    assert said.count("<figure") == 2
     assert said.count('class="line weighted"') == 2  # both weights differ from 1
     assert "hints: value ends at 0.4; weighted ends at 0.8" in said
 
