@@ -416,3 +416,9 @@ def test_the_digits_of_the_run_can_be_asked_by_path(
         assert "line 2" in said.err
         assert reason in said.err
         assert said.out.count("\n") == 1  # the line before was answered
+
+
+def test_the_threshold_that_ships_is_the_one_that_was_judged(finished: Any) -> None:
+    manifest = json.loads((finished.folder / "artefact" / "understudy.json").read_text())
+    judged = facts_of(finished.folder)["comparison"]["abstain"]
+    assert manifest["thresholds"]["abstain_below"] == pytest.approx(judged["threshold"], abs=1e-6)

@@ -114,3 +114,43 @@ def test_a_step_is_reused_when_it_is_unchanged(finished: Any, tmp_path: Path) ->
     reused = [line["name"] for line in log if line.get("status") == "reused"]
     assert {"step-hints-0", "train-student-0", "train-twin-0"} <= set(reused)
     assert facts["steps"] == stage_facts(out, "train-student-0")["steps"]
+
+
+def test_students_of_two_families_teach_each_other_each_with_its_own_encoding(finished: Any, tmp_path: Path) -> None:
+    options = {"teacher.path": str(finished.teacher), "data.path": str(finished.data), "student.family": "static"}
+    options |= {"student.dimensions": 16, "student.buckets": 64, "train.learning_rate": 5e-3, "train.patience": 1}
+    options |= {
+        "objective.terms": [{"hard_labels": {"of": "each"}}, {"soft_labels": {"of": "each", "against": "others"}}]
+    }
+    recipe = load_recipe(options={**options, "peers": [{"family": "cut", "layers": 1}], "train.epochs": 3})
+    out = tmp_path / "two"
+    distilled_until("export", recipe, out)
+    facts = stage_facts(out, "train-student-0")
+    assert set(facts["cohort"]) == {"student", "peer.1"}
+    assert min(facts["cohort"].values()) > 0.5  # both learn, from 4 balanced labels
+    assert facts["ships"] == "student"
+    assert json.loads((out / "student" / "config.json").read_text())["understudy_family"] == "static"
+    assert facts["history"][-1]["agreement"] is None  # nobody asked the teacher
+
+
+def test_a_teacher_that_is_no_neural_network_is_labelled_once(finished: Any, tmp_path: Path) -> None:
+    import understudy as us
+
+    def rule(rows: list[dict[str, Any]]) -> Any:
+        import numpy as np
+
+        words = [("card", "refund", "charge", "invoice", "payment", "balance"), ("song", "album", "guitar", "playlist")]
+        words += [("flight", "train", "hotel", "ticket", "passport", "airport")]
+        return (
+            np.array([[sum(word in row["text"].split() for word in some) for some in (*words, ())] for row in rows])
+            * 3.0
+        )
+
+    from understudy.teachers import function
+
+    teacher = function(rule, returns="logits", labels=("billing", "music", "travel", "weather"), name="a rule")
+    dials = {"train__epochs": 1, "student__dimensions": 16, "student__buckets": 64, "evaluation__latency_rows": 20}
+    run = us.distill(teacher, finished.data, "static", tmp_path / "rule", objective__temperature=1.0, **dials)
+    assert run.facts["cost"]["teacher_calls"] == 240 + 60 + 80
+    assert run.facts["models"]["teacher"]["engine"] == "python"
+    assert run.facts["models"]["teacher"]["metrics"]["accuracy"]["value"] > 0.6
