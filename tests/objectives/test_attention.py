@@ -8,43 +8,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from tests.objectives.arrays import Arrays, batch, loss, normal, said, value
 
 from understudy import objectives as match
 from understudy.errors import UsageError
 from understudy.features import capture
-from understudy.objectives import Term
-from understudy.records import Batch, Outputs, Targets
-
-Arrays = dict[str, np.ndarray]
-
-
-def batch(rows: int, tokens=None) -> Batch:
-    masks = {"examples": torch.ones(rows)}
-    if tokens is not None:
-        masks["tokens"] = torch.tensor(tokens, dtype=torch.float32)
-    return Batch(tuple(map(str, range(rows))), {}, None, masks)
-
-
-def said(student: Arrays, teacher: Arrays) -> tuple[Outputs, Targets]:
-    def tensors(arrays: Arrays) -> dict[str, torch.Tensor]:
-        return {name: torch.as_tensor(array) for name, array in arrays.items()}
-
-    return Outputs(tensors(student)), Targets(tensors(teacher))
-
-
-def value(term: Term, student: Arrays, teacher: Arrays, tokens=None) -> np.ndarray:
-    rows = len(next(iter(student.values())))
-    return term.value(*said(student, teacher), batch(rows, tokens)).numpy()
-
-
-def loss(term: Term, student: Arrays, teacher: Arrays, tokens=None) -> float:
-    rows = batch(len(next(iter(student.values()))), tokens)
-    return float(term.total(*said(student, teacher), rows) / term.count(rows))
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape)
-
+from understudy.records import Outputs
 
 TOKENS = [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]]
 REAL = [[position for position in range(4) if row[position]] for row in TOKENS]
