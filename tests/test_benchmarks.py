@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
+def module(name: str) -> Any:
+    """A benchmark as a module, without running it."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[name] = found
+    spec.loader.exec_module(found)
+    return found
 
 
 def test_the_cost_of_a_step_is_measured() -> None:
@@ -18,3 +35,42 @@ def test_the_cost_of_a_step_is_measured() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line for line in done.stdout.splitlines() if re.search(r"\d\.\d+x", line)]
     assert len(lines) == 7, done.stdout
+
+
+def told(folder: Path, name: str, predicted: dict[str, np.ndarray], labels: np.ndarray) -> None:
+    from understudy.files import write_tensors
+
+    (folder / name).mkdir(parents=True)
+    inside = (np.arange(len(labels)) < 400).astype(np.int64)
+    more = {"teacher": labels.copy(), "labels": labels, "inside": inside}
+    write_tensors(folder / name / "test.safetensors", predicted | more)
+    (folder / name / "facts.json").write_text(json.dumps({seed: {"seconds": 2.0} for seed in predicted}))
+
+
+def test_the_table_of_recipes_compares_seed_by_seed_and_corrects_for_their_number(tmp_path: Path) -> None:
+    knowledge = module("knowledge")
+    random, labels = np.random.default_rng(0), np.arange(500) % 4
+    labels = labels.astype(np.int64)
+
+    def right(share: float, seed: int) -> np.ndarray:
+        chosen = np.random.default_rng(seed).random(500) < share
+        return np.where(chosen, labels, (labels + 1) % 4).astype(np.int64)
+
+    twin = {str(seed): right(0.8, seed) for seed in range(3)}
+    better = {seed: np.where(random.random(500) < 0.5, labels, said) for seed, said in twin.items()}
+    told(tmp_path, "twin", twin, labels)
+    told(tmp_path, "dkd", better, labels)
+    told(tmp_path, "rkd", {seed: said.copy() for seed, said in twin.items()}, labels)
+    rows = {row["recipe"]: row for row in knowledge.table(tmp_path)}
+    assert list(rows) == ["teacher", "twin", "dkd", "rkd"]
+    own = np.mean([(said[:400] == labels[:400]).mean() for said in twin.values()])
+    assert rows["twin"]["accuracy"] == own  # rows outside do not count
+    assert rows["teacher"]["accuracy"] == 1.0
+    assert rows["rkd"]["difference"] == 0.0
+    assert rows["rkd"]["holm"] > 0.9
+    gain = np.mean([(better[s][:400] == labels[:400]).mean() - (twin[s][:400] == labels[:400]).mean() for s in twin])
+    assert rows["dkd"]["difference"] == pytest.approx(gain)
+    assert rows["dkd"]["low"] > 0
+    assert rows["dkd"]["p"] < rows["dkd"]["holm"] < 0.01
+    assert rows["dkd"]["gap_closed"] == pytest.approx(gain / (1 - own))
+    assert knowledge.as_markdown(list(rows.values())).count("\n") == 5
