@@ -49,7 +49,7 @@ def told(folder: Path, name: str, predicted: dict[str, np.ndarray], labels: np.n
 
 def test_the_table_of_recipes_compares_seed_by_seed_and_corrects_for_their_number(tmp_path: Path) -> None:
     knowledge = module("knowledge")
-    random, labels = np.random.default_rng(0), np.arange(500) % 4
+    random, labels = np.random.default_rng(9), np.arange(500) % 4
     labels = labels.astype(np.int64)
 
     def right(share: float, seed: int) -> np.ndarray:

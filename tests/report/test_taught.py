@@ -20,8 +20,8 @@ def taught(digits: Pair) -> Pair:
         {"name": "hints", "weight": "2.0 * linear(0 to 1 in 4 steps)", "formula": "<script>alert(1)</script>"},
     ]
     run["steps"] = [
-        {"name": "first", "learns_from": "teacher", "best": 0.5, "seconds": 2.0, "steps": 34, "objective": [{"name": "hints"}]}
-    ]  # fmt: skip
+        {"name": "first", "learns_from": "teacher", "best": 0.5, "seconds": 2.0, "steps": 34, "objective": []}
+    ]
     run["learns_from"], run["cohort"], run["ships"] = "first", {"student": 0.91, "peer.1": 0.93}, "peer.1"
     evidence["curves"]["student"] = [
         {"epoch": 1, "terms": {"soft_labels": 4.0, "hints": 0.8}, "weights": {"soft_labels": 0.9, "hints": 0.5}},
