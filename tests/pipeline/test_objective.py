@@ -128,7 +128,7 @@ def test_names_are_checked_before_any_model_is_there() -> None:
 
 
 def test_a_student_whose_head_would_learn_nothing_is_refused() -> None:
-    with pytest.raises(RecipeError, match=r"\(hints\) reads its logits"):
+    with pytest.raises(RecipeError, match=r"\(hints\) reads the student"):
         refuse_silence(recipe([{"hints": {"layers": "uniform"}}, {"soft_labels": {"of": "peer.1"}}]))
     refuse_silence(recipe([{"hints": {"layers": "uniform"}}, {"soft_labels": {"of": "each"}}]))
 

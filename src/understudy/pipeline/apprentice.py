@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,9 +16,11 @@ from torch import nn
 from understudy import students
 from understudy.encoding import Encoder, WordEncoder
 from understudy.encoding.words import split
+from understudy.errors import RecipeError
 from understudy.files import content_hash
+from understudy.pipeline.defaults import FAMILIES
 from understudy.pipeline.material import Apprentice, Build, Material
-from understudy.pipeline.recipe import with_values
+from understudy.pipeline.recipe import Recipe, Step, with_values
 from understudy.pipeline.teach import family
 from understudy.tasks.image_classification import pixel_encoder
 from understudy.tasks.text_classification import word_encoder
@@ -39,22 +41,56 @@ def apprentice(material: Material, teacher: Loaded) -> Apprentice:
     return replace(kind, build=partial(_with_exits, kind.build, exits), notes=(*kind.notes, note))
 
 
-def peers(material: Material, teacher: Loaded, *, untaught: Build) -> list[Apprentice]:
+def kind_of(material: Material, teacher: Loaded, own: Apprentice | None = None) -> Apprentice:
+    """The kind that a step's or a peer's recipe names; a user's own module where the student is one."""
+    return own if own is not None and own.identity else apprentice(material, teacher)
+
+
+def kind_of_step(material: Material, teacher: Loaded, step: Step, own: Apprentice | None = None) -> Apprentice:
+    """The kind of a step's student.
+
+    Raises:
+        RecipeError: a step that changes a student whose shape only its author knows.
+    """
+    differs = {key: value for key, value in step.student.items() if key != "start"}
+    _refuse_own(own, differs | ({"size": step.size} if step.size != "same" else {}), f"steps, {step.name}")
+    return kind_of(material, teacher, own)
+
+
+def peers(material: Material, teacher: Loaded, *, untaught: Build, own: Apprentice | None = None) -> list[Apprentice]:
     """The kinds of the students that learn beside the student.
 
     Args:
         material: with the recipe whose ``peers`` say what differs.
         teacher: of the run.
         untaught: a fresh teacher, as it was before it was trained: what ``family: teacher`` is.
+        own: the student's kind, where it is a user's own module.
     """
     found = []
     for differs in material.recipe.peers:
         if differs.get("family") == "teacher":
             found.append(Apprentice(teacher.encoder, untaught, "dynamic", ("learns along: the teacher's own kind",)))
             continue
-        recipe = with_values(material.recipe, {f"student.{key}": value for key, value in differs.items()})
-        found.append(apprentice(material.with_recipe(recipe), teacher))
+        recipe = with_values(material.recipe, _of_peer(material.recipe, differs))
+        _refuse_own(own, differs, "peers")
+        found.append(kind_of(material.with_recipe(recipe), teacher, own))
     return found
+
+
+def _of_peer(recipe: Recipe, differs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a peer says of its student; the width of another family is that family's own where it is not said."""
+    family = differs.get("family", recipe.student.family)
+    width = FAMILIES.get(str(recipe.task), {}).get(family, {}).get("width")
+    other = {"student.width": width} if family != recipe.student.family else {}
+    return other | {f"student.{key}": value for key, value in differs.items()}
+
+
+def _refuse_own(own: Apprentice | None, differs: Mapping[str, Any], key: str) -> None:
+    if own is not None and own.identity and differs:
+        raise RecipeError(
+            f"{key}: {', '.join(differs)} of a student of your own cannot be changed: the recipe has no words for its "
+            "shape; leave it out, and every training starts from a copy of your module"
+        )
 
 
 def _with_exits(build: Build, exits: Any) -> nn.Module:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from understudy.data import Splits
 from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
 from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError
 from understudy.pipeline.defaults import TEACHERS
-from understudy.pipeline.objective import refuse_silence, refuse_terms
+from understudy.pipeline.objective import reads_only_logits, refuse_silence, refuse_terms
 from understudy.pipeline.recipe import Recipe, with_values
 from understudy.pipeline.steps import of_step, refuse_steps
 from understudy.pipeline.watching import check_tracker
@@ -28,7 +30,12 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
     refuse_silence(recipe)
     refuse_steps(recipe)
     for step in recipe.steps:
-        refuse_terms(of_step(recipe, step))
+        inner = of_step(recipe, step)
+        refuse_terms(inner)
+        if step.name in (recipe.learns_from, *(other.learns_from for other in recipe.steps)):
+            refuse_silence(inner, f"steps, {step.name}, objective")
+    _refuse_auto(recipe)
+    _refuse_members(recipe)
     _refuse_peers(recipe)
     _refuse_moves(recipe, splits)
     metric = str(recipe.evaluation.metric)
@@ -53,6 +60,28 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
             )
 
 
+def _refuse_members(recipe: Recipe) -> None:
+    several = len(recipe.teacher.members or ()) > 1
+    for one in (recipe, *(of_step(recipe, step) for step in recipe.steps)):
+        if several and one.learns_from == "teacher" and not reads_only_logits(one):
+            raise RecipeError(
+                "teacher.members: several teachers share no layers, only answers: take the terms that read features "
+                "out of the objective, or name one teacher"
+            )
+
+
+def _refuse_auto(recipe: Recipe) -> None:
+    inner = [of_step(recipe, step) for step in recipe.steps]
+    for dial in ("temperature", "alpha"):
+        if not any(getattr(one.objective, dial) == "auto" for one in (recipe, *inner)):
+            continue
+        if recipe.steps or recipe.peers:
+            raise RecipeError(
+                f"objective.{dial}: auto is chosen by short runs of a student that learns alone, and this recipe has "
+                f"{'steps' if recipe.steps else 'peers'}: say a number"
+            )
+
+
 def _refuse_moves(recipe: Recipe, splits: Splits) -> None:
     mine, kind = (IMAGE_VIEWS, "images") if "image" in splits.train.inputs else (TEXT_VIEWS, "texts")
     for name in recipe.data.moves or ():
@@ -60,12 +89,20 @@ def _refuse_moves(recipe: Recipe, splits: Splits) -> None:
             raise RecipeError(f"data.moves: {name} is not for {kind}, which take {', '.join(mine)}")
         if name == "masked_words" and recipe.data.masked_model is None:
             raise RecipeError("data.moves: masked_words wants data.masked_model, the folder of a masked language model")
+        if name == "masked_words" and not Path(str(recipe.data.masked_model)).is_dir():
+            raise RecipeError(f"data.masked_model: no folder at {recipe.data.masked_model}")
     if recipe.data.moves and not recipe.data.views:
         raise RecipeError("data.moves without data.views changes nothing: data.views=1 makes one view of every row")
 
 
 def _refuse_peers(recipe: Recipe) -> None:
     for number, differs in enumerate(recipe.peers, 1):
+        if "start" in differs or (differs.get("family") == "teacher" and len(differs) > 1):
+            odd = "start" if "start" in differs else next(key for key in differs if key != "family")
+            raise RecipeError(
+                f"peers: {odd} of peer {number} would change nothing: a peer starts afresh, and one of family teacher "
+                "is the teacher's own kind as it is"
+            )
         if differs.get("family") != "teacher":
             with_values(recipe, {f"student.{key}": value for key, value in differs.items()})
         if recipe.ships == "best" and differs:
@@ -73,6 +110,8 @@ def _refuse_peers(recipe: Recipe) -> None:
                 f"ships: best wants peers that are like the student, and peer {number} differs in "
                 f"{', '.join(differs)}: only what has a twin can be judged; use ships: student"
             )
+    if recipe.ships == "best" and recipe.student.exits is not None:
+        raise RecipeError("ships: best and student.exits do not go together: only the student's own exits are taught")
     if recipe.ships == "best" and not recipe.peers:
         raise RecipeError(
             "ships: best wants peers to choose among, and there are none: peers: [{}] is one more student"

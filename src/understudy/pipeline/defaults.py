@@ -83,5 +83,10 @@ def _temperature(recipe: Recipe, usual: Any) -> Any:
     """The family's own, where any training of the run reads the dial."""
     names = {name for name, _ in entries(recipe)}
     for step in recipe.steps:
-        names |= {name for entry in step.objective.get("terms") or () for name in entry}
-    return usual if SHORTHAND in names else None
+        terms = step.objective.get("terms")
+        for entry in terms if isinstance(terms, list) else ():
+            names |= set(entry) if isinstance(entry, dict) else set()
+    if SHORTHAND not in names:
+        return None
+    alone = not (recipe.steps or recipe.peers) and SHORTHAND in {name for name, _ in entries(recipe)}
+    return usual if alone or usual != "auto" else 1.0  # short runs can only choose for a student that learns alone

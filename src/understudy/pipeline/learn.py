@@ -15,7 +15,7 @@ from torch import nn
 from understudy import students
 from understudy.data.feed import Feed
 from understudy.errors import Interrupted, StoreError, UnderstudyError, UsageError
-from understudy.files import new_folder, write_json
+from understudy.files import new_folder, read_json, write_json
 from understudy.objectives import Term
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.label import label, open_store
@@ -29,6 +29,7 @@ from understudy.training import Settings, Training, balanced, probe, pulls, trai
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 ALPHAS = (0.1, 0.3, 0.5, 0.9)
+BALANCE_BATCHES = 4  # on which gradients are measured
 SHORT = 0.34  # share of the epochs that a short run gets
 
 
@@ -129,10 +130,9 @@ class Classroom:
             settings = twins_settings(recipe, settings, rows=len(self.feed), own=len(feed))
         else:
             terms = build(recipe, inner, self.teacher.model)
-            source = self.source if any(_outside(term, cohort) for term in terms) else None
+            source = self.source if any(listens_outside(term, cohort) for term in terms) else None
             if recipe.objective.balance == "gradients":
-                said = pulls(cohort, feed, terms, teacher=source, batch_size=settings.batch_size, seed=seed)
-                terms, sentence = balanced(terms, {row["name"]: row["gradient_norm"] for row in said})
+                terms, sentence = balanced(terms, self._norms(recipe, cohort, terms, source, seed, folder))
                 notes.append(sentence)
                 self.material.journal.progress.say(sentence)
         journal, tracker = self.material.journal, recipe.train.track if folder is not None else None
@@ -146,6 +146,26 @@ class Classroom:
             )  # fmt: skip
         ships = max(done.best, key=done.best.__getitem__) if recipe.ships == "best" and done.best else "student"
         return Taught(done, ships, tuple(terms), tuple(notes))
+
+    def _norms(
+        self,
+        recipe: Recipe,
+        cohort: Mapping[str, nn.Module],
+        terms: Sequence[Term],
+        source: Any,
+        seed: int,
+        folder: Path | None,
+    ) -> dict[str, float]:
+        """Gradient norm of every term, kept beside the checkpoints: a resumed training must not measure anew."""
+        kept = None if folder is None else folder / "norms.json"
+        if kept is not None and kept.is_file():
+            return {name: float(norm) for name, norm in read_json(kept).items()}
+        size = recipe.train.batch_size or 32
+        said = pulls(cohort, self.feed, terms, teacher=source, batches=BALANCE_BATCHES, batch_size=size, seed=seed)
+        norms = {row["name"]: row["gradient_norm"] for row in said}
+        if kept is not None:
+            write_json(kept, norms)
+        return norms
 
 
 @dataclass(frozen=True)
@@ -185,7 +205,7 @@ def _speaks(term: Term, name: str) -> bool:
     return owner == name and "logits" in term.needs.learner
 
 
-def _outside(term: Term, cohort: Mapping[str, nn.Module]) -> bool:
+def listens_outside(term: Term, cohort: Mapping[str, nn.Module]) -> bool:
     """Whether a term listens to a teacher from outside the cohort."""
     return term.against not in ("labels", "self", *cohort) and not term.against.startswith("peer.")
 

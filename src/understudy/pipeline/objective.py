@@ -42,8 +42,8 @@ def refuse_terms(recipe: Recipe) -> None:
         _refuse(name, arguments)
 
 
-def refuse_silence(recipe: Recipe) -> None:
-    """Checks that the last training teaches the student's answers: features alone leave its head untrained.
+def refuse_silence(recipe: Recipe, key: str = "objective") -> None:
+    """Checks that a training teaches the student's answers: features alone leave its head untrained.
 
     Raises:
         RecipeError: no term of the objective reads the student's logits.
@@ -52,7 +52,7 @@ def refuse_silence(recipe: Recipe) -> None:
     heard = [name for name, arguments in entries(recipe) if arguments.get("of", "student") in ("student", EVERYBODY)]
     if not any(name == SHORTHAND or "logits" in rows[name] for name in heard):
         raise RecipeError(
-            f"objective.terms: nothing that the student is taught last ({', '.join(heard) or 'no term'}) reads its "
+            f"{key}.terms: nothing that is taught there ({', '.join(heard) or 'no term'}) reads the student's "
             "logits, so its answers would stay as they were drawn: add shorthand, or soft_labels, or make it a step"
         )
 
@@ -103,6 +103,9 @@ def _terms(
             temperature=1.0 if temperature in (None, "auto") else float(str(temperature)),
         )
     learners = {EVERYBODY: list(cohort), EXITS: exits_of(cohort["student"])}
+    for key in ("of", "against"):
+        if not isinstance(arguments.get(key, ""), str):
+            raise RecipeError(f"objective.terms: {name}: wanted {key} as a name, got {arguments[key]!r}")
     of = arguments.get("of", "student")
     if of == EXITS and not learners[EXITS]:
         raise RecipeError(f"objective.terms: {name} is of: exits, and the student has none: set student.exits: all")
@@ -135,7 +138,7 @@ def _built(
         said["per"] = "tokens" if _reads_tokens(learner) else "examples"
     if "layers" in takes and "layers" not in said:
         raise RecipeError(f"objective.terms: {name} wants layers: uniform, last, top, or student: teacher pairs")
-    term: Term = builder(**said)
+    term: Term = _tried(builder, name, said, of=arguments)
     return replace(term, weight=_times(term.weight, share)) if share != 1 else term
 
 
@@ -176,29 +179,58 @@ def _layers(kind: str, student: nn.Module, teacher: nn.Module | None, *, by_numb
 
 def _value(key: str, value: Any, cohort: Mapping[str, nn.Module], teacher: nn.Module | None) -> Any:
     """What YAML can say of a weight, a divergence with settings, or a wrapped term."""
-    if key == "weight" and isinstance(value, Mapping):
-        ((kind, dials),) = value.items()
-        return _called(schedules, kind, dials, what="a schedule", known=("cosine", "linear", "off_after", "step"))
-    if key == "divergence" and isinstance(value, Mapping):
-        ((kind, dials),) = value.items()
+    if key == "weight" and not isinstance(value, int | float):
+        kind, dials = _one(value, "a number, or a schedule such as {linear: {weight: 1, steps: 500}}", key)
+        return _called(schedules, kind, dials, known=("cosine", "linear", "off_after", "step"))
+    if key == "divergence" and not isinstance(value, str):
+        kind, dials = _one(value, "a name, or a name with settings such as {jensen_shannon: {beta: 0.1}}", key)
         known = [row["name"] for row in match.describe() if row["kind"] == "divergence"]
         if kind not in known:
-            raise RecipeError(f"objective.terms: no divergence {kind!r}: {choices(str(kind), known)}")
+            raise RecipeError(f'objective.terms: no divergence "{kind}": {choices(kind, known)}')
+        _takes(getattr(match, kind), kind, dials)
         return partial(getattr(match, kind), **dials)
-    if key == "term" and isinstance(value, Mapping):
-        ((name, arguments),) = value.items()
+    if key == "term":
+        name, arguments = _one(value, "a term such as {soft_labels: {temperature: 2}}", key)
         _refuse(name, arguments)
+        if arguments.get("of") in (EVERYBODY, EXITS) or arguments.get("against") == OTHERS or name == SHORTHAND:
+            raise RecipeError(f"objective.terms: a wrapped term is one term, and {name} here stands for several")
         return _built(name, arguments, cohort, teacher, share=1.0)
     return value
 
 
-def _called(module: Any, name: str, arguments: Any, *, what: str, known: Sequence[str]) -> Any:
-    if name not in known or not isinstance(arguments, Mapping):
-        raise RecipeError(f"objective.terms: wanted {what} as {{name: {{...}}}}: {choices(str(name), known)}")
+def _one(value: Any, wanted: str, key: str) -> tuple[str, dict[str, Any]]:
+    """The one name in a mapping, and what it is given."""
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((name, dials),) = value.items()
+        if isinstance(dials, Mapping) and all(isinstance(dial, str) for dial in dials):
+            return str(name), dict(dials)
+    raise RecipeError(f"objective.terms: {key}: wanted {wanted}, got {value!r}")
+
+
+def _called(module: Any, name: str, arguments: dict[str, Any], *, known: Sequence[str]) -> Any:
+    if name not in known:
+        raise RecipeError(f'objective.terms: no schedule "{name}": {choices(name, known)}')
+    _takes(getattr(module, name), name, arguments)
+    made = _tried(getattr(module, name), name, arguments)
+    _tried(made, name, {"step": 0}, of=arguments)
+    return made
+
+
+def _takes(function: Any, name: str, arguments: Mapping[str, Any]) -> None:
+    known = list(inspect.signature(function).parameters)
+    for key in arguments:
+        if key not in known:
+            raise RecipeError(f'objective.terms: {name} takes no "{key}": {choices(key, known)}')
+
+
+def _tried(function: Any, name: str, arguments: Mapping[str, Any], of: Mapping[str, Any] | None = None) -> Any:
+    """The call, with whatever a wrong kind of value makes of it as one line."""
     try:
-        return getattr(module, name)(**arguments)
-    except TypeError as error:
-        raise RecipeError(f"objective.terms: {name}: {error}") from None
+        return function(**arguments)
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
+        given = arguments if of is None else of
+        shown = ", ".join(f"{key}: {value!r}" for key, value in given.items()) or "nothing"
+        raise RecipeError(f"objective.terms: {name} cannot be made of {shown}: {error}") from None
 
 
 def _refuse(name: str, arguments: Any) -> None:

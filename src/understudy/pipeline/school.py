@@ -10,15 +10,18 @@ from pathlib import Path
 
 from torch import nn
 
+from understudy import students
 from understudy.errors import RecipeError
-from understudy.pipeline.apprentice import apprentice, peers
+from understudy.pipeline.apprentice import kind_of, kind_of_step, peers
 from understudy.pipeline.journal import Facts
-from understudy.pipeline.learn import Classroom, best_seed, learn, load_module, tune
+from understudy.pipeline.learn import Classroom, best_seed, learn, listens_outside, load_module, tune
 from understudy.pipeline.material import Apprentice, Material
-from understudy.pipeline.recipe import Recipe, Step
+from understudy.pipeline.objective import build
+from understudy.pipeline.recipe import Recipe, Step, with_values
 from understudy.pipeline.steps import TEACHER, of_step, started_from
 from understudy.pipeline.teach import FAMILIES, open_given, untrained
-from understudy.teachers import Loaded, given
+from understudy.teachers import Live, Loaded, given
+from understudy.training import Distillation
 
 
 class School:
@@ -29,10 +32,14 @@ class School:
         teacher: of the run.
         kind: of the student.
         source: parts of a fingerprint that cover everything before the first training.
+        given: the teacher came as an object, so that the recipe's path is only a label.
     """
 
-    def __init__(self, material: Material, teacher: Loaded, kind: Apprentice, source: Sequence[str]) -> None:
+    def __init__(
+        self, material: Material, teacher: Loaded, kind: Apprentice, source: Sequence[str], *, given: bool = False
+    ) -> None:
         self.material, self.teacher, self.kind, self.source = material, teacher, kind, list(source)
+        self.given = given
         self._rooms: dict[str, Classroom] = {}
 
     def tuned(self) -> Facts:
@@ -58,10 +65,10 @@ class School:
         recipe, journal = self.material.recipe, self.material.journal
         learnt: dict[str, Facts] = {}
         inputs = list(self.source)
-        for step in recipe.steps if "student" in roles else ():
+        for step in recipe.steps:
             inner = of_step(recipe, step, self.teacher)
             inputs = [*inputs, step.name, *dials(inner)]
-            for seed in self._seeds_of(step):
+            for seed in self._seeds_of(step) if "student" in roles else ():
                 where = self.step_folder(step.name, seed)
                 learning = partial(self._learn_step, step, inner, seed)
                 learnt[f"step.{step.name}.{seed}"] = journal.stage(
@@ -99,7 +106,7 @@ class School:
     def _learn(self, role: str, seed: int, folder: Path) -> Facts:
         recipe = self.material.recipe
         if "" not in self._rooms:
-            beside = peers(self.material, self.teacher, untaught=self._untaught)
+            beside = peers(self.material, self.teacher, untaught=self._untaught, own=self.kind)
             self._rooms[""] = Classroom(
                 self.material, self.teacher, self.kind, beside, source=self._speaker(recipe.learns_from)
             )
@@ -109,7 +116,7 @@ class School:
     def _learn_step(self, step: Step, recipe: Recipe, seed: int) -> Facts:
         material = self.material.with_recipe(recipe)
         if step.name not in self._rooms:
-            kind = apprentice(material, self.teacher)
+            kind = kind_of_step(material, self.teacher, step, self.kind)
             self._rooms[step.name] = Classroom(material, self.teacher, kind, source=self._speaker(step.learns_from))
         start = None if recipe.student.start is None else self.step_folder(recipe.student.start, seed)
         folder = self.step_folder(step.name, seed)
@@ -122,7 +129,8 @@ class School:
             return None
         recipe = self.material.recipe
         step = next(one for one in recipe.steps if one.name == name)
-        kind = apprentice(self.material.with_recipe(of_step(recipe, step, self.teacher)), self.teacher)
+        inner = self.material.with_recipe(of_step(recipe, step, self.teacher))
+        kind = kind_of_step(inner, self.teacher, step, self.kind)
         return given(load_module(self.step_folder(name, recipe.seed), kind), kind.encoder)
 
     def _untaught(self) -> nn.Module:
@@ -130,13 +138,41 @@ class School:
         recipe = self.material.recipe.teacher
         if recipe.members is not None:
             raise RecipeError("peers: family teacher wants one teacher, and teacher.members names several")
-        if recipe.path in FAMILIES:
+        if not self.given and recipe.path in FAMILIES:
             return untrained(self.material).model
-        if recipe.path is not None:
+        if not self.given and recipe.path is not None:
             fresh = open_given(self.material)
             if fresh.fresh_head:
                 return fresh.model
-        return copy.deepcopy(self.teacher.model)
+        return in_data_order(self.teacher, self.material.splits.label_names)
+
+
+def rehearse(material: Material, teacher: Loaded, own: Apprentice | None = None) -> None:
+    """Builds every student and term of the run once, without a forward: what cannot be is refused before any training.
+
+    Raises:
+        RecipeError, UsageError: what the trainings themselves would raise after hours.
+    """
+    outside = Live(teacher.model, order=teacher.label_order) if teacher.ask is None else None
+    for step in (*material.recipe.steps, None):
+        recipe = material.recipe if step is None else of_step(material.recipe, step, teacher)
+        # weights and vectors do not matter here, and a static student's cost a forward for every word
+        bare = material.with_recipe(with_values(recipe, {"student.initialise": False}))
+        kind = kind_of(bare, teacher, own) if step is None else kind_of_step(bare, teacher, step, own)
+        beside = peers(bare, teacher, untaught=lambda: copy.deepcopy(teacher.parent.model), own=own)
+        cohort = {"student": kind.build()} | {f"peer.{i}": peer.build() for i, peer in enumerate(beside, 1)}
+        terms = build(recipe, cohort, teacher.parent.model)
+        source = outside if any(listens_outside(term, cohort) for term in terms) else None
+        asked = [term for term in terms if source is not None or not listens_outside(term, cohort)]
+        Distillation({name: students.Student(module) for name, module in cohort.items()}, asked).bind(source)
+
+
+def in_data_order(teacher: Loaded, names: Sequence[str]) -> nn.Module:
+    """A copy of a teacher whose columns are the data's labels in their order: as a peer it is read without its map."""
+    model = copy.deepcopy(teacher.model)
+    if teacher.label_order is not None:
+        students.reorder_labels(model, teacher.label_order, tuple(names))
+    return model
 
 
 def place(material: Material, role: str, seed: int) -> Path:

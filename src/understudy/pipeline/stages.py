@@ -27,15 +27,16 @@ from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.proof import evidence
 from understudy.pipeline.recipe import Recipe, load_recipe, to_yaml, with_values
 from understudy.pipeline.run import Run
-from understudy.pipeline.school import School, dials, place, seeds
+from understudy.pipeline.school import School, dials, place, rehearse, seeds
 from understudy.pipeline.ship import ship
-from understudy.pipeline.teach import teach
+from understudy.pipeline.teach import teach, untaught
 from understudy.pipeline.views import FILE as VIEWS
-from understudy.pipeline.views import make_views, read_views
+from understudy.pipeline.views import make_views, read_views, said_of_views
 from understudy.tasks import Task, task_named
 from understudy.teachers import Loaded
 
 STAGES = ("data", "teach", "label", "train", "export", "evaluate", "report")
+WITHIN = {"label": ("views", "tune"), "train": ("step-",)}  # stages without a command, done again with another
 
 
 def distill(recipe: Recipe, out: Path, *, fresh: bool = False, progress: Progress | None = None) -> Run:
@@ -68,7 +69,8 @@ def _distilled(
     task, recipe = settled(given, name, splits)
     with opened(given, out, fresh=fresh, progress=progress or Silent()) as journal:
         if again is not None:
-            journal.forget_from(STAGES[STAGES.index(again) :])
+            later = STAGES[STAGES.index(again) :]
+            journal.forget_from([*later, *(name for stage in later for name in WITHIN.get(stage, ()))])
         return _perform(recipe, splits, task, journal)
 
 
@@ -155,6 +157,8 @@ def _perform(
     data = journal.stage("data", _fingerprints(splits), lambda: _data_facts(splits))
     _say_all(say, splits.notes)
 
+    if recipe.objective.terms or recipe.steps or recipe.peers or recipe.student.exits:
+        rehearse(material, teacher or untaught(material)[0], kind)
     journal.begin("teach")
     loaded, taught = teach(material, teacher)
     _say_all(say, loaded.notes)
@@ -162,9 +166,8 @@ def _perform(
     source = [loaded.fingerprint, loaded.encoder.fingerprint, *_fingerprints(splits, test=False)]
     made: Facts = {"rows": 0, "note": ""}
     if recipe.data.views:
-        moves = [str(recipe.data.views), repr(recipe.data.moves), str(recipe.data.masked_model), str(recipe.seed)]
         making = partial(make_views, material, loaded)
-        made = journal.stage("views", [*source, *moves], making, outputs=[folder / VIEWS])
+        made = journal.stage("views", [*source, *said_of_views(material)], making, outputs=[folder / VIEWS])
         material = replace(material, views=read_views(folder))
         source += [material.shown.fingerprint]
         say(made["note"])
@@ -176,7 +179,7 @@ def _perform(
 
     source += [kind.identity] if kind.identity else []
     _say_all(say, kind.notes)
-    school = School(material, loaded, kind, source)
+    school = School(material, loaded, kind, source, given=teacher is not None)
     tuned = journal.stage("tune", [*source, *dials(recipe)], school.tuned)
     _say_all(say, tuned["notes"])
     recipe = with_values(recipe, tuned["decided"])
@@ -278,6 +281,12 @@ def _taught(recipe: Recipe, learnt: dict[str, Facts], chosen: tuple[int, int]) -
 
 def _evaluate(material: Material, cast: Cast, learnt: dict[str, Facts], labelled: Facts, taught: Facts) -> Facts:
     facts, scored = judge(material, cast, learnt=learnt, labelled=labelled, taught=taught)
+    if material.recipe.ships == "best":
+        several = 1 + len(material.recipe.peers)
+        facts["verdict"]["why"] += (
+            f" What ships is the best of {several} models on validation; the twin is one model, so that a part of the "
+            "difference may be the luck of the draw."
+        )
     write_json(
         material.folder / "evidence.json",
         evidence(material, scored, learnt=learnt, taught=taught, chosen=cast.chosen),

@@ -31,6 +31,13 @@ def refuse_steps(recipe: Recipe) -> None:
         there.append(step.name)
     _refuse("learns_from", recipe.learns_from, there)
     _refuse("student.start", recipe.student.start, there)
+    for step in started_from(recipe):
+        own = of_step(recipe, step).student.model_copy(update={"start": recipe.student.start})
+        if own != recipe.student or step.size != "same":
+            raise RecipeError(
+                f"student.start: the student cannot start from step {step.name}, whose student is another one: take "
+                "student and size out of that step, or say the same in the recipe's student"
+            )
 
 
 def _refuse(key: str, name: str | None, there: list[str]) -> None:
@@ -53,11 +60,28 @@ def of_step(recipe: Recipe, step: Step, teacher: Loaded | None = None) -> Recipe
         changed |= {f"{section}.{key}": value for key, value in getattr(step, section).items()}
     inner = with_values(recipe, changed | {"peers": (), "ships": "student"})
     more: dict[str, Any] = {} if reads_only_logits(inner) else {"teacher.targets": "live"}
-    if "epochs" not in step.train and inner.train.epochs is not None:
-        more["train.epochs"] = max(1, round(step.share * inner.train.epochs))
     if step.size == "between" and teacher is not None:
         more |= between(inner, teacher)
-    return with_values(inner, more)
+    inner = with_values(inner, more)
+    if inner.student.family != recipe.student.family:
+        inner = with_values(inner, _of_family(recipe, step, inner.student.family))
+    if "epochs" not in step.train and inner.train.epochs is not None:
+        inner = with_values(inner, {"train.epochs": max(1, round(step.share * inner.train.epochs))})
+    return inner
+
+
+def _of_family(recipe: Recipe, step: Step, family: str) -> dict[str, Any]:
+    """The dials of another family than the student's, where the step does not say them; never more epochs."""
+    usual = FAMILIES.get(str(recipe.task), {}).get(family, {})
+    found: dict[str, Any] = {}
+    for section, keys in {"train": ("epochs", "batch_size", "learning_rate"), "student": ("width",)}.items():
+        said = getattr(step, section)
+        found |= {f"{section}.{key}": usual[key] for key in keys if key in usual and key not in said}
+    if "train.epochs" in found and recipe.train.epochs is not None:
+        found["train.epochs"] = min(found["train.epochs"], recipe.train.epochs)
+    if recipe.objective.temperature is not None and usual.get("temperature") not in (None, "auto"):
+        found |= {} if "temperature" in step.objective else {"objective.temperature": usual["temperature"]}
+    return found
 
 
 def between(recipe: Recipe, teacher: Loaded) -> dict[str, Any]:
@@ -67,15 +91,14 @@ def between(recipe: Recipe, teacher: Loaded) -> dict[str, Any]:
     """
     student = recipe.student
     if student.family == "static":
-        cut = FAMILIES["text-classification"]["cut"]
-        dials = {f"train.{key}": cut[key] for key in ("epochs", "batch_size", "learning_rate")}
-        return {"student.family": "cut", "student.layers": None, "objective.temperature": cut["temperature"], **dials}
+        return {"student.family": "cut", "student.layers": None}
     if student.family == "cut":
         depth = len(students.layer_stack(teacher.parent.model)[1])
         own = len(student.layers) if isinstance(student.layers, tuple) else student.layers or max(1, depth // 2)
         return {"student.layers": max(1, round((own + depth) / 2))}
     theirs = int(getattr(teacher.parent.model, "arguments", {}).get("width", 0)) or 4 * (student.width or 32)
-    return {"student.width": round(math.sqrt((student.width or 32) * theirs))}
+    own = student.width or 32
+    return {"student.width": max(own, round(math.sqrt(own * theirs)))}
 
 
 def started_from(recipe: Recipe) -> list[Step]:

@@ -12,7 +12,7 @@ from understudy.errors import RecipeError, TeacherError
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.teachers import Loaded
-from understudy.teachers.folder import quiet
+from understudy.teachers.folder import fingerprint, quiet
 
 FILE = "views.parquet"
 USUAL = {"text": ("drop_words", "swap_words"), "image": ("shift",)}
@@ -48,6 +48,14 @@ def make_views(material: Material, teacher: Loaded) -> Facts:
     parquet.write_table(pa.table({name: list(values) for name, values in made.examples.inputs.items()}), draft)
     draft.replace(path)
     return {"rows": len(made.examples), "note": f"views ({', '.join(moves)}): {made.note}"}
+
+
+def said_of_views(material: Material) -> list[str]:
+    """Everything beside rows and teacher that decides the views, as parts of a fingerprint."""
+    recipe, model = material.recipe.data, material.recipe.data.masked_model
+    weights = fingerprint(Path(model)) if model is not None and "masked_words" in (recipe.moves or ()) else ""
+    words = [str(recipe.views), repr(recipe.moves), weights, str(material.recipe.seed)]
+    return [*words, material.splits.test.fingerprint]  # no view may be a test row
 
 
 def read_views(folder: Path) -> Examples:

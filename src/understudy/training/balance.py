@@ -31,8 +31,8 @@ def pulls(
 
     Returns:
         One mapping a term: ``name``, ``value`` (sum / count), ``gradient_norm`` (L2 norm of the gradient of that value
-        over all weights of the students, connectors left out), ``count``. Values and norms are means over the batches;
-        weights take no part. Eval mode, fp32.
+        over all weights of the students, connectors left out), ``count``. Means over the batches in which something
+        counts; weights take no part. Eval mode, fp32.
 
     Raises:
         UsageError: what binding or settling the objective would raise.
@@ -104,4 +104,6 @@ def _times(weight: Weight, factor: float) -> Weight:
 
 
 def _means(rows: Sequence[tuple[float, float, float]]) -> list[float]:
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    """Over the batches in which something counted: one without a label says nothing of what labels pull."""
+    told = [row for row in rows if row[2]] or rows
+    return [sum(column) / len(told) for column in zip(*told, strict=True)]
