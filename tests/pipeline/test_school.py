@@ -48,6 +48,8 @@ def looked_at(recipe: Any) -> Any:
         ({"teacher__members": {"a": {}, "b": {"seed": 1}}, "objective__terms": [{"shorthand": {}}, {"rkd_angle": {}}]},
          "several teachers share no layers"),
         ({"steps": [{"name": "a", "objective": {"terms": 5}}]}, "objective.terms: got 5"),
+        ({"steps": [{"name": "a", "student": {"family": "static"}}]}, 'student "static" cannot do image'),
+        ({"peers": [{"family": "static"}]}, 'student "static" cannot do image'),
         ({"steps": [{"name": "a", "objective": {"terms": [None]}}]}, "objective.terms: got null"),
     ],
 )  # fmt: skip
@@ -66,6 +68,8 @@ def test_what_cannot_be_is_refused_by_looking_at_the_recipe(changes: dict[str, A
         ({"objective__terms": [{"soft_labels": {"weight": {"linear": {"weight": "a", "steps": 5}}}}]}, "linear cannot"),
         ({"objective__terms": [{"soft_labels": {"divergence": {"jensen_shannon": 0.5}}}]}, "divergence: wanted"),
         ({"objective__terms": [{"soft_labels": {"divergence": {"jensen_shannon": {"bta": 1}}}}]}, 'takes no "bta"'),
+        ({"objective__terms": [{"hard_labels": {"name": ["a"]}}]}, "wanted name as a name"),
+        ({"objective__terms": [{"hard_labels": {"weight": True}}]}, "got true"),
         ({"objective__terms": [{"logit_standardisation": {}}]}, "logit_standardisation cannot be made of nothing"),
         ({"objective__terms": [{"logit_standardisation": {"term": "soft_labels"}}]}, "term: wanted a term"),
         ({"objective__terms": [{"logit_standardisation": {"term": {}}}]}, "term: wanted a term"),
@@ -166,3 +170,18 @@ def test_static_students_of_a_cohort_get_a_number_for_a_temperature(finished: An
     alone = resolved(load_recipe(options=options), "text-classification", metric="accuracy")
     together = resolved(load_recipe(options={**options, "peers": [{}]}), "text-classification", metric="accuracy")
     assert (alone.objective.temperature, together.objective.temperature) == ("auto", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ([{"name": "a", "epochs": 3}], "steps.0.epochs is not a key of a recipe"),
+        ([{"name": "../x"}], "steps.0.name: got"),
+        ([{}], "steps.0.name is missing"),
+        ([{"name": "a", "share": 0}], "steps.0.share: got 0"),
+    ],
+)
+def test_a_mistake_inside_a_step_names_its_place(steps: Any, words: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        asked(steps=steps)
+    assert words in str(caught.value), str(caught.value)

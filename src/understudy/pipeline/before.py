@@ -8,8 +8,8 @@ from understudy.data import Splits
 from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
 from understudy.encoding import PixelEncoder, RowError
-from understudy.errors import DataError, RecipeError, TeacherError
-from understudy.pipeline.defaults import TEACHERS
+from understudy.errors import DataError, RecipeError, TeacherError, choices
+from understudy.pipeline.defaults import FAMILIES, TEACHERS
 from understudy.pipeline.objective import reads_only_logits, refuse_silence, refuse_terms
 from understudy.pipeline.recipe import Recipe, with_values
 from understudy.pipeline.steps import of_step, refuse_steps
@@ -34,6 +34,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
         refuse_terms(inner)
         if step.name in (recipe.learns_from, *(other.learns_from for other in recipe.steps)):
             refuse_silence(inner, f"steps, {step.name}, objective")
+    _refuse_families(recipe)
     _refuse_auto(recipe)
     _refuse_members(recipe)
     _refuse_peers(recipe)
@@ -58,6 +59,15 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
                 f'export.floors names "{label}", which no validation row has: its recall cannot be measured; '
                 "add such rows to validation, or take the floor out"
             )
+
+
+def _refuse_families(recipe: Recipe) -> None:
+    known = FAMILIES[str(recipe.task)]
+    said = [(f"steps, {step.name}", of_step(recipe, step).student.family) for step in recipe.steps]
+    said += [(f"peers, {n}", differs.get("family", "teacher")) for n, differs in enumerate(recipe.peers, 1)]
+    for where, family in said:
+        if family not in known and family != "teacher":
+            raise RecipeError(f'{where}: student "{family}" cannot do {recipe.task}: {choices(family, known)}')
 
 
 def _refuse_members(recipe: Recipe) -> None:

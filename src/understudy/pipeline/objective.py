@@ -103,9 +103,11 @@ def _terms(
             temperature=1.0 if temperature in (None, "auto") else float(str(temperature)),
         )
     learners = {EVERYBODY: list(cohort), EXITS: exits_of(cohort["student"])}
-    for key in ("of", "against"):
-        if not isinstance(arguments.get(key, ""), str):
-            raise RecipeError(f"objective.terms: {name}: wanted {key} as a name, got {arguments[key]!r}")
+    for key, value in arguments.items():
+        if key in ("of", "against", "name", "per") and not isinstance(value, str):
+            raise RecipeError(f"objective.terms: {name}: wanted {key} as a name, got {value!r}")
+        if isinstance(value, bool):
+            raise RecipeError(f"objective.terms: {name}: {key}: got {str(value).lower()}, and no term takes yes or no")
     of = arguments.get("of", "student")
     if of == EXITS and not learners[EXITS]:
         raise RecipeError(f"objective.terms: {name} is of: exits, and the student has none: set student.exits: all")

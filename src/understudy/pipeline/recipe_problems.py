@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -54,6 +54,10 @@ def _path(location: tuple[int | str, ...]) -> str:
     model: Any = Recipe
     parts: list[str] = []
     for part in location:
+        if isinstance(part, int) and (inner := _inside(model)) is not None:
+            parts.append(str(part))
+            model = inner
+            continue
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             # a dictionary's own keys belong to the path; a union's members do not
             if "dict" in str(model) and isinstance(part, str) and part != "[key]":
@@ -63,6 +67,11 @@ def _path(location: tuple[int | str, ...]) -> str:
         field = model.model_fields.get(str(part))
         model = field.annotation if field else None
     return ".".join(parts)
+
+
+def _inside(annotation: Any) -> Any:
+    """The section that a list holds, None for a list of anything else."""
+    return next((one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def _shown(value: Any) -> str:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 Name = Annotated[str, StringConstraints(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 MemberName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w-]*$")]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -44,7 +45,7 @@ class Member(Section):
     """One of several teachers that teach as one."""
 
     path: Name | None = Field(None, description="As teacher.path, which stands where this is unset.")
-    seed: int | None = Field(None, ge=0, description="Seed of its training; teacher.seed when unset.")
+    seed: Seed | None = Field(None, description="Seed of its training; teacher.seed when unset.")
     weight: Positive = Field(1.0, description="How much it counts; the weights are divided by their sum.")
     width: Count | None = Field(None, description="Width of a built-in image member; teacher.width when unset.")
     labels: Annotated[tuple[Name, ...], Field(min_length=2)] | None = Field(
@@ -79,8 +80,8 @@ class Teacher(Section):
         "auto", description="When the teacher is trained; auto: bf16 where a short probe finds it faster."
     )
     jitter: int = Field(0, ge=0, le=8, description="Random shift, in pixels, of images while a teacher is trained.")
-    seed: int = Field(
-        0, ge=0, description="Seed of the teacher's training; its own, so that another seed of a run asks nobody again."
+    seed: Seed = Field(
+        0, description="Seed of the teacher's training; its own, so that another seed of a run asks nobody again."
     )
     members: Annotated[dict[MemberName, Member], Field(min_length=1)] | None = Field(
         None, description="Several teachers as one: a name of your own -> path, seed, weight, width, labels."
@@ -249,7 +250,7 @@ class Recipe(Section):
     task: Name | None = Field(
         None, description="text-classification or image-classification; from the data when unset."
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    seed: Seed = Field(0, description="Seed of everything random.")
     seeds: int = Field(1, ge=1, le=20, description="How many times student and twin are trained, from seed on.")
     store: Name | None = Field(None, description="Folder of teachers and targets; .store beside the run when unset.")
     teacher: Teacher = Field(Teacher(), description="Where knowledge comes from.")

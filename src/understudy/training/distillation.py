@@ -118,6 +118,7 @@ class Distillation(nn.Module):
         with torch.no_grad():
             outputs, taught = self._hear(batch, targets)
         for term in self.terms:
+            term.count(batch)  # a mask that is not there is said in one line
             if term.connector is not None:
                 connector = term.connector(outputs.of(term.of), taught.of(term.against))
                 self.connectors[term.name] = connector.to(batch.masks[term.per].device).eval()
