@@ -63,9 +63,9 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
 
 def _refuse_families(recipe: Recipe) -> None:
     known = FAMILIES[str(recipe.task)]
-    said = [(f"steps, {step.name}", of_step(recipe, step).student.family) for step in recipe.steps]
-    said += [(f"peers, {n}", differs.get("family", "teacher")) for n, differs in enumerate(recipe.peers, 1)]
-    for where, family in said:
+    said = {f"steps, {step.name}": str(of_step(recipe, step).student.family) for step in recipe.steps}
+    said |= {f"peers, {n}": str(differs.get("family", "teacher")) for n, differs in enumerate(recipe.peers, 1)}
+    for where, family in said.items():
         if family not in known and family != "teacher":
             raise RecipeError(f'{where}: student "{family}" cannot do {recipe.task}: {choices(family, known)}')
 
