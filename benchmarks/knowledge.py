@@ -7,9 +7,9 @@
 
 A teacher that saw all training rows teaches a small student that sees few of them, and some texts or images without
 their labels (``SETTINGS``); the twin, which cannot use those, makes as many steps over the labelled rows as the
-student's last training does. Every student is trained by ``pipeline.School``, the very code of ``understudy distill``,
-without export and without timing. A second call goes on where the first one stopped: every training is a stage of a
-run's folder.
+student's last training does. A recipe in stages has a second twin, with the steps of all of them. Every student is
+trained by ``pipeline.School``, the very code of ``understudy distill``, without export and without timing. A second
+call goes on where the first one stopped: every training is a stage of a run's folder.
 
 The difference is student minus twin in accuracy on the same test rows, a paired bootstrap over rows and seeds;
 p-values are Holm's over the recipes of a task. On clinc150 the rows of the label ``oos`` take part in training and not
@@ -21,9 +21,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -46,6 +46,7 @@ from understudy.teachers import Loaded, score_rows
 OUTSIDE = "oos"
 DRAWS = 20_000
 TWIN = "twin"
+FOUND, OWN = "test.safetensors", "twin.safetensors"  # what student and, in stages, its own twin said of the test rows
 NO_OBJECTIVE = ("careful", "demo", "quick")  # named recipes that say nothing of what must match
 
 
@@ -97,16 +98,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", help="names of recipes, separated by commas")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--unlabelled", type=int, help="rows without a label, where not the setting's")
+    parser.add_argument("--epochs", type=int, help="passes, where not the setting's")
     parser.add_argument("--table", action="store_true", help="train nothing")
     said = parser.parse_args()
-    setting, folder = SETTINGS[said.task], said.out / said.task
+    setting, folder = _setting(said), said.out / said.task
     if not said.table:
         import torch
 
         torch.set_num_threads(said.threads)
         for name in [TWIN, *_recipes(said.only, setting)]:
-            if not (folder / name / "test.safetensors").is_file():
+            if not (folder / name / FOUND).is_file():
                 _train(said, setting, folder / name, name)
+            if name != TWIN and _in_stages(name) and not (folder / name / OWN).is_file():
+                _train(said, setting, folder / name, name, role=TWIN)
     print(json.dumps(table(folder), indent=1) if said.table and not sys.stdout.isatty() else as_markdown(table(folder)))
 
 
@@ -115,8 +120,21 @@ def _recipes(only: str | None, setting: Setting) -> list[str]:
     return every if only is None else [name for name in only.split(",") if name != TWIN]
 
 
-def _train(said: argparse.Namespace, setting: Setting, folder: Path, name: str) -> None:
-    """All seeds of one recipe, and what they say of the test rows."""
+def _setting(said: argparse.Namespace) -> Setting:
+    setting = SETTINGS[said.task]
+    options = setting.options | ({} if said.epochs is None else {"train.epochs": said.epochs})
+    return replace(setting, options=options, unlabelled=said.unlabelled or setting.unlabelled)
+
+
+def _in_stages(name: str) -> bool:
+    """Whether the student goes through a training before its last one, so that a twin of its budget trains longer."""
+    return load_recipe(name).student.start is not None
+
+
+def _train(
+    said: argparse.Namespace, setting: Setting, folder: Path, name: str, *, role: Literal["student", "twin"] = "student"
+) -> None:
+    """All seeds of one recipe, or of the twin with its budget, and what they say of the test rows."""
     options = setting.options | {"data.path": said.data, "seeds": said.seeds, "store": str(said.out / ".store")}
     options |= {} if said.teacher is None else {"teacher.path": said.teacher}
     asked = load_recipe(None if name == TWIN else name, options=options)
@@ -124,7 +142,7 @@ def _train(said: argparse.Namespace, setting: Setting, folder: Path, name: str) 
     task, recipe = settled(asked, task_name, splits)
     with opened(asked, folder, fresh=False, progress=_Lines(name)) as journal:
         here = _place(recipe, task, splits, setting, journal)
-        role = "twin" if name == TWIN else "student"
+        role = "twin" if name == TWIN else role
         if role == "student" and recipe.teacher.targets == "stored":
             label(here.material, here.teacher)
         source = [here.teacher.fingerprint, here.material.splits.train.fingerprint, *dials(recipe)]
@@ -137,13 +155,14 @@ def _train(said: argparse.Namespace, setting: Setting, folder: Path, name: str) 
             for seed in seeds(recipe)
         }
         facts = {str(seed): learnt[f"{role}.{seed}"] for seed in seeds(recipe)}
-        (folder / "facts.json").write_text(json.dumps(facts))
+        if name == TWIN or role == "student":
+            (folder / "facts.json").write_text(json.dumps(facts))
         teacher = score_rows(here.teacher.model, here.teacher.encoder, test.inputs, order=here.teacher.label_order)
         found = {seed: logits.argmax(1).astype(np.int64) for seed, logits in said_of.items()}
         outside = splits.label_names.index(OUTSIDE) if OUTSIDE in splits.label_names else -1
         inside = (test.labels != outside).astype(np.int64)
         more = {"teacher": teacher.argmax(1).astype(np.int64), "labels": test.labels.copy(), "inside": inside}
-        write_tensors(folder / "test.safetensors", found | more)
+        write_tensors(folder / (FOUND if name == TWIN or role == "student" else OWN), found | more)
 
 
 def _place(recipe: Recipe, task: Task, splits: Splits, setting: Setting, journal: Journal) -> Place:
@@ -169,19 +188,20 @@ def _few(splits: Splits, setting: Setting) -> tuple[Examples, Examples]:
 
 def table(folder: Path) -> list[dict[str, Any]]:
     """One row a recipe: accuracy, difference from the twin with its interval, Holm's p, share of the gap closed."""
-    twin = read_tensors(folder / TWIN / "test.safetensors")
+    twin = read_tensors(folder / TWIN / FOUND)
     keep = twin["inside"].astype(bool)
     labels, seeds_ = twin["labels"][keep], sorted(name for name in twin if name.isdigit())
     own = np.stack([twin[seed][keep] for seed in seeds_])
     teacher = float((twin["teacher"][keep] == labels).mean())
     rows: list[dict[str, Any]] = []
-    for path in sorted(folder.glob("*/test.safetensors")):
+    for path in sorted(folder.glob(f"*/{FOUND}")):
         if path.parent.name == TWIN:
             continue
         tensors = read_tensors(path)
         theirs = np.stack([tensors[seed][keep] for seed in seeds_])
         found = difference("accuracy", labels, theirs, own, draws=DRAWS)
         facts = json.loads((path.parent / "facts.json").read_text())
+        longer = _longer(path.parent / OWN, keep, labels, theirs)
         rows.append(
             {
                 "recipe": path.parent.name, "accuracy": float((theirs == labels).mean()), "difference": found.value,
@@ -189,6 +209,7 @@ def table(folder: Path) -> list[dict[str, Any]]:
                 "seconds": min(facts[seed]["seconds"] for seed in seeds_),
                 "gap_closed": found.value / (teacher - float((own == labels).mean())),
             }
+            | longer
         )  # fmt: skip
     for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["holm"] = float(p)
@@ -197,6 +218,21 @@ def table(folder: Path) -> list[dict[str, Any]]:
     seconds = min(alone[seed]["seconds"] for seed in seeds_)
     first = {"recipe": TWIN, "accuracy": float((own == labels).mean()), "seconds": seconds}
     return [{"recipe": "teacher", "accuracy": teacher}, first, *rows]
+
+
+def _longer(path: Path, keep: np.ndarray, labels: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """A recipe in stages beside the twin that made as many steps as all of its stages together."""
+    if not path.is_file():
+        return {}
+    tensors = read_tensors(path)
+    twin = np.stack([tensors[seed][keep] for seed in sorted(name for name in tensors if name.isdigit())])
+    found = difference("accuracy", labels, theirs, twin, draws=DRAWS)
+    return {
+        "own_twin": float((twin == labels).mean()),
+        "own": found.value,
+        "own_low": found.low,
+        "own_high": found.high,
+    }
 
 
 def _p(found: Any) -> float:
@@ -226,6 +262,11 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
             cells += ["", "", ""]
         cells.append(f"{row['seconds']:.0f}" if "seconds" in row else "")
         lines.append("| " + " | ".join(cells) + " |")
+    for row in rows:
+        if "own" in row:
+            ends = f"{100 * row['own_low']:+.2f} to {100 * row['own_high']:+.2f}"
+            alone = f"a twin with the steps of all its stages: {100 * row['own_twin']:.2f} %"
+            lines.append(f"\n{row['recipe']}, against {alone}: {100 * row['own']:+.2f} [{ends}]")
     return "\n".join(lines)
 
 
