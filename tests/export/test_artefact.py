@@ -19,7 +19,7 @@ from understudy.errors import DiskFull, UsageError
 from understudy.export import parity, quantise_dynamic, static_tensors, write_artefact
 from understudy.files import read_json
 from understudy.runtime import StaticModel
-from understudy.students.static import Static
+from understudy.students.families.static import Static
 
 from .conftest import VOCABULARY, Exported, images
 

@@ -69,7 +69,7 @@ def test_shapes_that_the_exporter_reads() -> None:
 
 
 def test_words_are_dropped_at_the_stated_share_and_no_bag_is_emptied() -> None:
-    from understudy.students.static import _thinned
+    from understudy.students.families.static import _thinned
 
     torch.manual_seed(0)
     lengths = torch.tensor([1, 2, 40] * 300)

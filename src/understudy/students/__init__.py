@@ -3,11 +3,11 @@
 from understudy.features import layer_stack
 from understudy.students.cut import cut, inheritance, reorder_labels, uniform_layers
 from understudy.students.exits import Exits, with_exits
+from understudy.students.families.static import Static
+from understudy.students.families.vectors import principal_components, static_vectors
+from understudy.students.families.vision import Cnn, Mlp, Normalised
 from understudy.students.saving import bytes_on_disk, load, parameters, save
-from understudy.students.static import Static
 from understudy.students.student import Student
-from understudy.students.vectors import principal_components, static_vectors
-from understudy.students.vision import Cnn, Mlp, Normalised
 
 __all__ = [
     "Cnn",

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from understudy.errors import UsageError, choices
 from understudy.features import Tap, capture, layer_stack
+from understudy.students.families.vision import Cnn
 from understudy.students.student import Student
-from understudy.students.vision import Cnn
 
 if TYPE_CHECKING:
     from understudy.students.parts import Part

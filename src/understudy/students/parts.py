@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from understudy.features import layer_stack
 from understudy.students.exits import Head, pools
-from understudy.students.vision import Cnn
+from understudy.students.families.vision import Cnn
 
 if TYPE_CHECKING:
     from understudy.students.exits import Exits

@@ -12,9 +12,9 @@ from torch import nn
 from understudy import files
 from understudy.errors import StoreError, TeacherError, UsageError, choices
 from understudy.students.exits import Exits
-from understudy.students.static import Static
+from understudy.students.families.static import Static
+from understudy.students.families.vision import Cnn, Mlp, Normalised
 from understudy.students.student import Student
-from understudy.students.vision import Cnn, Mlp, Normalised
 
 FAMILY = "understudy_family"
 FAMILIES: dict[str, type[nn.Module]] = {"cnn": Cnn, "mlp": Mlp, "static": Static}
