@@ -1,0 +1,1 @@
+"""Small students that are built for speed, one family a file."""
