@@ -110,7 +110,7 @@ def main() -> None:
         for name in [TWIN, *_recipes(said.only, setting)]:
             if not (folder / name / FOUND).is_file():
                 _train(said, setting, folder / name, name)
-            if name != TWIN and _in_stages(name) and not (folder / name / OWN).is_file():
+            if name != TWIN and _in_stages(name, setting) and not (folder / name / OWN).is_file():
                 _train(said, setting, folder / name, name, role=TWIN)
     print(json.dumps(table(folder), indent=1) if said.table and not sys.stdout.isatty() else as_markdown(table(folder)))
 
@@ -126,9 +126,9 @@ def _setting(said: argparse.Namespace) -> Setting:
     return replace(setting, options=options, unlabelled=said.unlabelled or setting.unlabelled)
 
 
-def _in_stages(name: str) -> bool:
+def _in_stages(name: str, setting: Setting) -> bool:
     """Whether the student goes through a training before its last one, so that a twin of its budget trains longer."""
-    return load_recipe(name).student.start is not None
+    return load_recipe(name, options=setting.options | {"data.path": "none"}).student.start is not None
 
 
 def _train(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import copy
+import random
 import re
 
 from understudy import report
+from understudy.report.across import front
 
 from .conftest import Pair
 from .runs import NASTY
@@ -78,7 +80,7 @@ def test_the_card_uses_what_the_runtime_offers(digits: Pair) -> None:
     assert '{"image": "example.png"}' in code
 
 
-def test_compare_is_one_table_and_one_picture(digits: Pair, intents: Pair, failed: Pair) -> None:
+def test_compare_is_one_table_and_two_pictures(digits: Pair, intents: Pair, failed: Pair) -> None:
     runs = [("runs/a", copy.deepcopy(digits[0])), ("runs/<b>", intents[0]), ("runs/c", failed[0])]
     html, rows = report.compare(runs)
     assert [row["name"] for row in rows] == ["runs/a", "runs/<b>", "runs/c"]
@@ -87,7 +89,9 @@ def test_compare_is_one_table_and_one_picture(digits: Pair, intents: Pair, faile
     assert rows[1]["p50_ms"] == 0.028
     assert [row["gates_passed"] for row in rows][2] == 3
     assert rows[2]["gates"] == 4
-    assert html.count("<table") == 1 == html.count('role="img"')
+    assert html.count("<table") == 1
+    assert html.count('role="img"') == 2
+    assert "Nothing is better at less cost than" in html
     assert "<b>b" not in html
     assert "✕ 1 failed" in html
     assert "runs/&lt;b&gt;" in html
@@ -97,3 +101,16 @@ def test_compare_is_one_table_and_one_picture(digits: Pair, intents: Pair, faile
     assert "Runs measured by macro F1 are in the table only." in html
     assert rows[1]["metric"] == "macro_f1"
     assert report.compare([])[1] == []
+
+
+def test_the_front_is_what_no_other_beats() -> None:
+    generator = random.Random(0)
+    for _ in range(50):
+        points = [(generator.randint(1, 6) * 1.0, generator.randint(1, 6) / 10) for _ in range(8)]
+        found = front(points)
+        for i, (cost, quality) in enumerate(points):
+            beaten = any(
+                c <= cost and q >= quality and (c, q) != (cost, quality) for j, (c, q) in enumerate(points) if j != i
+            )
+            assert ((cost, quality) in [points[j] for j in found]) == (not beaten)
+        assert [points[i][0] for i in found] == sorted({points[i][0] for i in found})
