@@ -16,11 +16,11 @@ from understudy.cli.results import print_json
 def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Folders of runs.")],
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FILE", help="Write a page with the picture here.")
+        str | None, typer.Option("--out", metavar="FILE", help="Write a page with the pictures here.")
     ] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Puts runs side by side: one table, one picture.
+    """Puts runs side by side: one table; with --out a page with pictures of quality against size and latency.
 
     \b
     Examples:
