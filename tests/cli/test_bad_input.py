@@ -327,6 +327,11 @@ TEACHERS = [
 BEFORE = [*RECIPES, *DATA, *TEACHERS]
 
 
+def test_what_no_memory_holds_is_no_bug(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    call = place.words(f"check {GOOD} --set student.hidden=9000000000000")
+    refused(call, 2, ("memory ran out", "a smaller student"), capsys)
+
+
 @pytest.mark.parametrize("bad", BEFORE, ids=lambda bad: bad.name)
 def test_what_can_be_known_before_training_is_refused_before_it(
     bad: Bad, place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import traceback
 
@@ -21,6 +22,9 @@ _NOT_BUGS = (
     errno.EEXIST,
     errno.ENOENT,
 )
+
+# torch's own words, in RuntimeErrors, when a tensor is larger than the memory or than any number of bytes
+_NO_MEMORY = ("can't allocate memory", "Storage size calculation overflowed", "out of memory")
 
 
 def outcome(error: BaseException) -> tuple[int, str]:
@@ -41,6 +45,10 @@ def outcome(error: BaseException) -> tuple[int, str]:
         return 75, f"no space left for {error.filename or 'the run'}; free some, then the same command resumes"
     if isinstance(error, OSError) and error.errno in _NOT_BUGS and error.filename is not None:
         return 2, f"cannot use {error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError) or any(said in str(error) for said in _NO_MEMORY):
+        asked = re.search(r"allocate (\d+) bytes", str(error))
+        much = f" ({int(asked[1]) / 1e9:,.0f} GB asked for at once)" if asked else ""
+        return 2, f"memory ran out{much}: a smaller student, batch or vocabulary is wanted; nothing done so far is lost"
     reason = (str(error).splitlines() or ["no message"])[0]
     return 1, f"a bug: {type(error).__name__}: {reason} (UNDERSTUDY_TRACEBACK=1 shows where)"
 
