@@ -101,6 +101,12 @@ def test_compare_is_one_table_and_two_pictures(digits: Pair, intents: Pair, fail
     assert "Runs measured by macro F1 are in the table only." in html
     assert rows[1]["metric"] == "macro_f1"
     assert report.compare([])[1] == []
+    assert report.other_rows([]) == ""
+    other["data"]["test"]["fingerprint"] = "another"
+    runs = [("a", intents[0]), ("<b>", other), ("c", intents[0])]
+    said = "<b> was tested on other rows than a: their metrics cannot be compared."
+    assert report.other_rows(runs) == said
+    assert said.replace("<b>", "&lt;b&gt;") in report.compare(runs)[0]
 
 
 def test_the_front_is_what_no_other_beats() -> None:

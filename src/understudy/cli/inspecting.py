@@ -27,10 +27,14 @@ def compare(
       understudy compare runs/static runs/cut
       understudy compare runs/* --out compare.html
     """
+    from understudy.cli.boundary import say
     from understudy.report import compare as side_by_side
+    from understudy.report import other_rows
 
     found = [(name, _facts(Path(run))) for name, run in zip(_names(runs), runs, strict=True)]
     _refuse_tasks(found)
+    if apart := other_rows(found):
+        say(apart)
     page, rows = side_by_side(found)
     if out is not None:
         from understudy.files import write_text

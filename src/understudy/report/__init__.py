@@ -4,8 +4,8 @@ Everything here is a function of two plain dictionaries: no model, no file and n
 can be drawn again anywhere, years later, from the two JSON files alone.
 """
 
-from understudy.report.across import compare
+from understudy.report.across import compare, other_rows
 from understudy.report.page import html
 from understudy.report.plain import card, summary
 
-__all__ = ["card", "compare", "html", "summary"]
+__all__ = ["card", "compare", "html", "other_rows", "summary"]

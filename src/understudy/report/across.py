@@ -43,9 +43,24 @@ def compare(runs: Sequence[tuple[str, dict[str, Any]]]) -> tuple[str, list[dict[
             metric=read_runs[0][1].metric if read_runs else "",
             others=sorted({f.metric for _, f in read_runs[1:]} - {read_runs[0][1].metric}) if read_runs else [],
             read=Estimate.read,
+            apart=other_rows([(name, facts.run) for name, facts in read_runs]),
         )
     )
     return page, rows
+
+
+def other_rows(runs: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """A sentence where runs were tested on other rows than the first, so that their metrics are no match; or nothing.
+
+    >>> other_rows([("a", {"data": {"test": {"fingerprint": "1"}}}), ("b", {"data": {"test": {"fingerprint": "2"}}})])
+    'b was tested on other rows than a: their metrics cannot be compared.'
+    """
+    seen = [(name, dig(run, "data", "test", "fingerprint")) for name, run in runs]
+    other = [name for name, fingerprint in seen[1:] if fingerprint and seen[0][1] and fingerprint != seen[0][1]]
+    if not other:
+        return ""
+    were = "was" if len(other) == 1 else "were"
+    return f"{', '.join(other)} {were} tested on other rows than {seen[0][0]}: their metrics cannot be compared."
 
 
 def _row(name: str, facts: Facts) -> dict[str, Any]:
