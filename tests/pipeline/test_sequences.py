@@ -24,7 +24,8 @@ def test_a_student_that_reads_words_in_order(
 
     runs = Path(shutil.copytree(finished.folder.parent, tmp_path / "runs"))
     run = us.distill(
-        finished.teacher, finished.data, family, runs / family, objective__temperature=2, train__epochs=6, train__learning_rate=5e-3,
+        finished.teacher, finished.data, family, runs / family,
+        objective__temperature=2, train__epochs=6, train__learning_rate=5e-3,
         student__width=32, student__dimensions=16, student__hidden=24, student__depth=1, evaluation__latency_rows=20,
     )  # fmt: skip
     facts = run.facts

@@ -137,6 +137,7 @@ def _families() -> dict[str, Case]:
         "mlp": Case(lambda: students.Mlp((8, 8), 1, 3, width=12, layers=2, dropout=0.1), "pixels"),
         "linear": Case(lambda: students.Mlp((8, 8), 1, 3, layers=0, mean=[0.2], std=[0.3]), "pixels"),
         "cnn": Case(lambda: students.Cnn((8, 8), 1, 3, width=4, dropout=0.1), "pixels"),
+        "depthwise cnn": Case(lambda: students.Cnn((8, 8), 1, 3, width=4, depthwise=True), "pixels"),
         "normalised": Case(lambda: students.Normalised(transformer("vit"), half, half, (16, 16)), "colour"),
         "convolutional teacher": Case(
             lambda: students.Normalised(transformer("resnet"), half, half, (16, 16)), "colour"
@@ -155,6 +156,7 @@ FAMILIES = (
     "mlp",
     "linear",
     "cnn",
+    "depthwise cnn",
     "normalised",
     "convolutional teacher",
     "cut bert",

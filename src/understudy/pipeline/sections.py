@@ -157,6 +157,9 @@ class Student(Section):
         description="cnn: channels; conv: filters of each size; gru: units; transformer: width; mlp: hidden units; "
         "by family when unset.",
     )
+    blocks: Literal["plain", "depthwise"] = Field(
+        "plain", description="cnn: depthwise: each channel's neighbourhood, then the channels of each point."
+    )
     depth: Count = Field(2, description="mlp: hidden layers; transformer: layers.")
     dropout: Dropout = Field(0.1, description="Dropout in the student's head or layers.")
     exits: tuple[Count, ...] | Literal["all"] | None = Field(
