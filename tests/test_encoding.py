@@ -18,7 +18,15 @@ from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from understudy import encoding
-from understudy.encoding import PixelEncoder, Ragged, RowError, SubwordEncoder, WordEncoder, load_encoder
+from understudy.encoding import (
+    PixelEncoder,
+    Ragged,
+    RowError,
+    SequenceEncoder,
+    SubwordEncoder,
+    WordEncoder,
+    load_encoder,
+)
 from understudy.encoding.words import split
 from understudy.errors import ArtefactError, DataError, StoreError, UsageError
 
@@ -44,6 +52,8 @@ def encoders() -> dict[str, Any]:
         "characters": WordEncoder(WORDS, buckets=1000, characters=3),
         "everything": WordEncoder(WORDS, buckets=997, pairs=True, characters=4, lowercase=False),
         "subwords": SubwordEncoder(tokenizer(), limit=12),
+        "sequence": SequenceEncoder(WordEncoder(WORDS, buckets=50), limit=7),
+        "sequence without buckets": SequenceEncoder(WordEncoder(WORDS, lowercase=False), limit=40),
     }
 
 
@@ -77,6 +87,8 @@ def test_fingerprints_differ_with_every_setting() -> None:
         WordEncoder(WORDS, buckets=51),
         WordEncoder(WORDS, buckets=50, lowercase=False),
         WordEncoder(WORDS, buckets=50, fields=("title",)),
+        SequenceEncoder(WordEncoder(WORDS, buckets=50), limit=8),
+        SequenceEncoder(WordEncoder(WORDS, buckets=51), limit=7),
         SubwordEncoder(tokenizer(), limit=13),
         SubwordEncoder(tokenizer(), limit=12, token_types=False),
         PixelEncoder((8, 8), 1),
@@ -100,6 +112,42 @@ def test_word_ids_are_the_stated_ones() -> None:
     grams = WordEncoder(["card"], buckets=100, characters=3)
     wanted = [1] + [2 + crc("c:" + gram) % 100 for gram in ("<ca", "car", "ard", "rd>")]
     assert grams.encode({"text": ["card"]})[0].tolist() == wanted
+
+
+def test_a_sequence_is_the_words_in_order_up_to_the_limit() -> None:
+    words = WordEncoder(["my", "card"], buckets=100)
+    encoder = SequenceEncoder(words, limit=4)
+    zebra = 4 + zlib.crc32(b"w:zebra") % 100
+    features = encoder.encode({"text": ["My CARD zebra", "", "card my card my card my", " \n"]})
+    assert [features[row].tolist() for row in range(4)] == [[2, 3, zebra], [1], [3, 2, 3, 2], [1]]
+    assert encoder.lengths(features).tolist() == [3, 1, 4, 1]
+    inputs = encoder.collate(features, [1, 0])
+    assert inputs["input_ids"].tolist() == [[1, 0, 0], [2, 3, zebra]]
+    assert inputs["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert {array.dtype for array in inputs.values()} == {np.dtype(np.int64)}
+    assert encoder.size == 2 + 2 + 100
+    assert encoder.words == ("my", "card")
+
+
+@given(st.lists(ANYTHING, min_size=1, max_size=4), st.integers(1, 9), st.booleans())
+def test_a_sequence_is_what_a_bag_holds(texts: list[str], limit: int, buckets: bool) -> None:
+    words = WordEncoder(WORDS, buckets=30 if buckets else 0)
+    encoder = SequenceEncoder(words, limit=limit)
+    got, bags = encoder.encode({"text": texts}), words.encode({"text": texts})
+    for row in range(len(texts)):
+        np.testing.assert_array_equal(got[row], bags[row][:limit] + 1)
+    inputs = encoder.collate(got, range(len(texts)))
+    assert inputs["input_ids"].shape == (len(texts), got.lengths.max())
+    np.testing.assert_array_equal(inputs["attention_mask"], inputs["input_ids"] > 0)
+
+
+def test_a_sequence_of_anything_is_an_answer() -> None:
+    encoder = SequenceEncoder(WordEncoder(WORDS, buckets=30), limit=16)
+    texts = ["card " * 200_000, "x" * 1_000_000, "\ud800", "\U0001f600\u200d\U0001f525", "\x00", "\u0301" * 999]
+    features = encoder.encode({"text": texts})
+    assert features.lengths.min() >= 1
+    assert features.lengths.tolist()[:2] == [16, 16]
+    assert features.values.max() < encoder.size
 
 
 def test_ids_do_not_depend_on_the_process() -> None:
@@ -156,7 +204,7 @@ def test_chunks_join(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), 7, ["text"], b"bytes"])
-@pytest.mark.parametrize("name", ["words", "subwords"])
+@pytest.mark.parametrize("name", ["words", "sequence", "subwords"])
 def test_a_row_without_text_is_named(name: str, value: object) -> None:
     with pytest.raises(RowError, match='row 2, column "text"') as caught:
         encoders()[name].encode({"text": ["fine", value]})
@@ -291,6 +339,9 @@ def test_take_is_indexing(rows: list[list[int]], data: st.DataObject) -> None:
         lambda: WordEncoder(["a", "a"]),
         lambda: WordEncoder(["a\nb"]),
         lambda: WordEncoder(["a"], buckets=-1),
+        lambda: SequenceEncoder(WordEncoder(["a"]), limit=0),
+        lambda: SequenceEncoder(WordEncoder(["a"], buckets=5, pairs=True), limit=9),
+        lambda: SequenceEncoder(WordEncoder(["a"], buckets=5, characters=3), limit=9),
         lambda: SubwordEncoder(tokenizer(), limit=2),
         lambda: SubwordEncoder(tokenizer(), limit=9, fields=("a", "b", "c")),
         lambda: PixelEncoder((8, 8), 2),
@@ -309,6 +360,8 @@ def test_entries_that_cannot_be_loaded(tmp_path: Path) -> None:
         load_encoder(tmp_path, {**entry, "kind": "word"})
     with pytest.raises(ArtefactError, match="buckets"):
         load_encoder(tmp_path, {key: value for key, value in entry.items() if key != "buckets"})
+    with pytest.raises(ArtefactError, match=r"the sequence encoder .* has no 'limit'"):
+        load_encoder(tmp_path, {**entry, "kind": "sequence"})
     (tmp_path / "words.txt").unlink()
     with pytest.raises(StoreError, match=r"words\.txt"):
         load_encoder(tmp_path, entry)

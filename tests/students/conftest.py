@@ -129,9 +129,15 @@ def _families() -> dict[str, Case]:
     half = [0.5, 0.5, 0.5]
     return {
         "static": Case(lambda: students.Static(50, 8, 3, hidden=6), "bags"),
+        "conv": Case(lambda: students.Conv(60, 3, dimensions=8, width=6, hidden=5), "tokens"),
+        "gru": Case(lambda: students.Gru(60, 3, dimensions=8, width=6, hidden=5), "tokens"),
+        "transformer": Case(
+            lambda: students.Transformer(60, 3, dimensions=8, width=12, layers=1, positions=9, hidden=5), "tokens"
+        ),
         "mlp": Case(lambda: students.Mlp((8, 8), 1, 3, width=12, layers=2, dropout=0.1), "pixels"),
         "linear": Case(lambda: students.Mlp((8, 8), 1, 3, layers=0, mean=[0.2], std=[0.3]), "pixels"),
         "cnn": Case(lambda: students.Cnn((8, 8), 1, 3, width=4, dropout=0.1), "pixels"),
+        "depthwise cnn": Case(lambda: students.Cnn((8, 8), 1, 3, width=4, depthwise=True), "pixels"),
         "normalised": Case(lambda: students.Normalised(transformer("vit"), half, half, (16, 16)), "colour"),
         "convolutional teacher": Case(
             lambda: students.Normalised(transformer("resnet"), half, half, (16, 16)), "colour"
@@ -144,9 +150,13 @@ def _families() -> dict[str, Case]:
 
 FAMILIES = (
     "static",
+    "conv",
+    "gru",
+    "transformer",
     "mlp",
     "linear",
     "cnn",
+    "depthwise cnn",
     "normalised",
     "convolutional teacher",
     "cut bert",

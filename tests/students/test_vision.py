@@ -39,6 +39,12 @@ def test_parameter_counts_are_the_formula() -> None:
     three = two + convolution(2 * w, 4 * w) + convolution(4 * w, 4 * w)
     assert parameters(Cnn((28, 28), 1, 10, width=w)) == three + 4 * w * 10 + 10
 
+    def separable(before: int, after: int) -> int:
+        return 9 * before + 2 * before + before * after + 2 * after
+
+    apart = convolution(1, w) + separable(w, w) + separable(w, 2 * w) + separable(2 * w, 2 * w)
+    assert parameters(Cnn((8, 8), 1, 10, width=w, depthwise=True)) == apart + 2 * w * 10 + 10
+
 
 def test_normalisation_is_inside() -> None:
     torch.manual_seed(0)
@@ -90,7 +96,8 @@ def test_impossible_arguments_are_refused() -> None:
         Cnn((3, 8), 1, 10)
 
 
-def test_the_small_network_learns_the_digits() -> None:
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_the_small_network_learns_the_digits(depthwise: bool) -> None:
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -99,7 +106,7 @@ def test_the_small_network_learns_the_digits() -> None:
     train, test = torch.from_numpy(order[:1400]), torch.from_numpy(order[1400:])
     wanted = torch.from_numpy(labels)
     torch.manual_seed(0)
-    model = Cnn((8, 8), 1, 10, width=16)
+    model = Cnn((8, 8), 1, 10, width=16, depthwise=depthwise)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=6 * 22)
     for _ in range(6):

@@ -3,6 +3,7 @@
 An encoder turns raw columns into features (`Ragged` ids, or uint8 pixels) and features into the inputs of a model:
 
     words     ids int64 [M], offsets int64 [N + 1]                            static students
+    sequence  input_ids, attention_mask  int64 [N, L]                         small networks that see order
     subwords  input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers
     pixels    pixels uint8 [N, C, H, W]                                       images
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 from understudy.encoding.features import Encoder, Features, Ragged, RowError
 from understudy.encoding.pixels import PixelEncoder
+from understudy.encoding.sequences import SequenceEncoder
 from understudy.encoding.subwords import SubwordEncoder
 from understudy.encoding.words import WordEncoder
 from understudy.errors import ArtefactError, choices
@@ -25,6 +27,7 @@ __all__ = [
     "PixelEncoder",
     "Ragged",
     "RowError",
+    "SequenceEncoder",
     "SubwordEncoder",
     "WordEncoder",
     "load_encoder",
@@ -36,8 +39,9 @@ def load_encoder(folder: Path | str, entry: Mapping[str, Any]) -> Encoder:
 
     Raises ArtefactError when the kind is unknown or the entry lacks a setting, StoreError when a file is missing.
     """
-    kinds: dict[str, type[WordEncoder] | type[SubwordEncoder] | type[PixelEncoder]] = {
+    kinds: dict[str, type[WordEncoder] | type[SequenceEncoder] | type[SubwordEncoder] | type[PixelEncoder]] = {
         "words": WordEncoder,
+        "sequence": SequenceEncoder,
         "subwords": SubwordEncoder,
         "pixels": PixelEncoder,
     }

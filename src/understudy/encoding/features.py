@@ -59,6 +59,19 @@ class Ragged:
         where = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         return Ragged(self.values[where], offsets, None if self.types is None else self.types[where])
 
+    def first(self, most: int) -> Ragged:
+        """At most so many values of every row, the first ones.
+
+        >>> Ragged(np.array([7, 8, 9], np.int32), np.array([0, 1, 3])).first(1).values.tolist()
+        [7, 8]
+        """
+        if self.lengths.max(initial=0) <= most:
+            return self
+        kept = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths) < most
+        offsets = np.zeros_like(self.offsets)
+        np.cumsum(np.minimum(self.lengths, most), out=offsets[1:])
+        return Ragged(self.values[kept], offsets, None if self.types is None else self.types[kept])
+
 
 Features = Ragged | np.ndarray
 
@@ -84,6 +97,15 @@ class Encoder(Protocol):
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the files that it needs; its entry in a manifest, for `load_encoder`."""
+
+
+def padded(rows: Ragged, padding: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values int64 [N, L] filled up with ``padding``, and a mask bool [N, L] of what is real; L is at least 1."""
+    lengths = rows.lengths
+    mask = np.arange(max(1, int(lengths.max(initial=1)))) < lengths[:, None]
+    values = np.full(mask.shape, padding, np.int64)
+    values[mask] = rows.values
+    return values, mask
 
 
 def columns(inputs: Mapping[str, Sequence[Any]], fields: Sequence[str]) -> list[Sequence[Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.encoding.features import Ragged, columns, not_text
+from understudy.encoding.features import Ragged, columns, not_text, padded
 from understudy.errors import StoreError, UsageError
 from understudy.extras import require
 from understudy.files import content_hash, write_bytes
@@ -85,11 +85,9 @@ class SubwordEncoder:
     def collate(self, features: Ragged, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, int64 [N, L], L the longest of the rows."""
         some = features.take(indices)
-        lengths = some.lengths
         # At least one column: a tokenizer without special ids makes empty rows of empty texts.
-        mask = np.arange(max(1, int(lengths.max(initial=1)))) < lengths[:, None]
-        inputs = {"input_ids": np.full(mask.shape, self.padding_id, np.int64), "attention_mask": mask.astype(np.int64)}
-        inputs["input_ids"][mask] = some.values
+        ids, mask = padded(some, self.padding_id)
+        inputs = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
         if self.token_types:
             inputs["token_type_ids"] = np.zeros(mask.shape, np.int64)
             if some.types is not None:

@@ -134,7 +134,9 @@ def _about_size(measured: Measured, facts: Facts) -> str | None:
         "" if on_train is None else f" and the student is at its ceiling ({percent(on_train)} on its training rows)"
     )
     larger = (
-        "a larger student" if facts.order_aware is not False else "a larger student, or a family that sees order (cut)"
+        "a larger student"
+        if facts.order_aware is not False
+        else "a larger student, or a family that sees order (gru, conv, cut)"
     )
     return f"{short}{ceiling}: try {larger}."
 

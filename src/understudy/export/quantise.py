@@ -24,7 +24,10 @@ from understudy.files import write_bytes
 def quantise_dynamic(
     path_in: Path | str, path_out: Path | str, *, table_rows: int = 1000, reduce_range: bool = False
 ) -> None:
-    """INT8 weights for matrix products (activations are quantised as they come) and for embedding tables.
+    """INT8 weights for matrix products (activations are quantised as they come), embedding tables and recurrent layers.
+
+    onnxruntime has no INT8 form of a GRU: its weights are stored as int8 rows and become floats when the model is
+    loaded, so that the file is smaller and the speed the same.
 
     Args:
         path_in: the fp32 model.
@@ -46,6 +49,7 @@ def quantise_dynamic(
         )
         graph = onnx.load(str(target))
     _quantise_tables(graph.graph, table_rows)
+    _store_recurrent(graph.graph)
     clean(graph)
     write_bytes(path_out, graph.SerializeToString())
 
@@ -134,12 +138,50 @@ def _quantise_tables(graph: onnx.GraphProto, table_rows: int) -> None:
         ]
     del graph.node[:]
     graph.node.extend(nodes)
-    for name in rewritten:
-        rows, scale = int8_rows(numpy_helper.to_array(tables[name]))
-        graph.initializer.append(numpy_helper.from_array(rows, f"{name}.int8"))
-        graph.initializer.append(numpy_helper.from_array(scale[:, None], f"{name}.scale"))
-    used = {name for node in graph.node for name in node.input} | {node.name for node in graph.output}
-    kept = [tensor for tensor in graph.initializer if tensor.name not in rewritten or tensor.name in used]
+    _to_rows(graph, [tables[name] for name in sorted(rewritten)])
+
+
+def _store_recurrent(graph: onnx.GraphProto) -> None:
+    """Weights [rows, d] of GRU, LSTM and RNN nodes, behind whatever reorders them -> Mul(Cast(int8 rows), scales).
+
+    The session folds constants, these among them, when it is made. (It would not fold a DequantizeLinear.)
+    """
+    made_by = {name: node for node in graph.node for name in node.output}
+    matrices = {
+        tensor.name: tensor
+        for tensor in graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 2
+    }
+    left = [name for node in graph.node if node.op_type in ("GRU", "LSTM", "RNN") for name in node.input[1:3]]
+    found: dict[str, onnx.TensorProto] = {}
+    while left:
+        name = left.pop()
+        if name in matrices:
+            found[name] = matrices[name]
+        elif name in made_by:
+            left.extend(made_by[name].input)
+    nodes = []
+    for name in sorted(found):
+        nodes += [
+            helper.make_node("Cast", [f"{name}.int8"], [f"{name}.float"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("Mul", [f"{name}.float", f"{name}.scale"], [name]),
+        ]
+    nodes += list(graph.node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    _to_rows(graph, [found[name] for name in sorted(found)])
+
+
+def _to_rows(graph: onnx.GraphProto, matrices: list[onnx.TensorProto]) -> None:
+    """Adds ``NAME.int8`` [V, d] and ``NAME.scale`` [V, 1] for float initialisers [V, d]; drops those no longer read."""
+    for matrix in matrices:
+        rows, scale = int8_rows(numpy_helper.to_array(matrix))
+        graph.initializer.append(numpy_helper.from_array(rows, f"{matrix.name}.int8"))
+        graph.initializer.append(numpy_helper.from_array(scale[:, None], f"{matrix.name}.scale"))
+    made = {name for node in graph.node for name in node.output}
+    read = {name for node in graph.node for name in node.input} | {node.name for node in graph.output}
+    names = {matrix.name for matrix in matrices}
+    kept = [t for t in graph.initializer if t.name not in names or (t.name in read and t.name not in made)]
     del graph.initializer[:]
     graph.initializer.extend(kept)
 

@@ -8,9 +8,20 @@ from understudy.errors import RecipeError, choices
 from understudy.pipeline.objective import SHORTHAND, entries, reads_only_logits
 from understudy.pipeline.recipe import Recipe, with_values
 
+_WORDS = {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "temperature": "auto", "precision": "fp32"}
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     "text-classification": {
-        "static": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "temperature": "auto", "precision": "fp32"},
+        "static": {**_WORDS, "dimensions": 256, "hidden": 256, "buckets": 16_384},
+        "conv": {**_WORDS, "width": 128, "dimensions": 64, "hidden": 128, "buckets": 1024},
+        "gru": {**_WORDS, "width": 128, "dimensions": 64, "hidden": 128, "buckets": 1024},
+        "transformer": {
+            **_WORDS,
+            "learning_rate": 1e-3,
+            "width": 128,
+            "dimensions": 128,
+            "hidden": 128,
+            "buckets": 1024,
+        },
         "cut": {"epochs": 4, "batch_size": 32, "learning_rate": 1e-4, "temperature": 4.0, "precision": "auto"},
     },
     "image-classification": {
@@ -32,6 +43,8 @@ FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
+SIZES = ("width", "dimensions", "hidden", "buckets")
+"""Keys of the student whose default is its family's."""
 TEACHERS: dict[str, dict[str, Any]] = {
     "encoder": {"epochs": 5, "learning_rate": 1.5e-4},
     "cnn": {"epochs": 20, "learning_rate": 3e-3, "width": 32, "dropout": 0.2},
@@ -60,7 +73,7 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
         "train.learning_rate": recipe.train.learning_rate or family["learning_rate"],
         "train.precision": family["precision"] if precision == "auto" else precision,
         "objective.temperature": recipe.objective.temperature or _temperature(recipe, family["temperature"]),
-        "student.width": recipe.student.width or family.get("width"),
+        **{f"student.{key}": _or(getattr(recipe.student, key), family.get(key)) for key in SIZES},
         "teacher.epochs": recipe.teacher.epochs or teacher["epochs"],
         "teacher.learning_rate": recipe.teacher.learning_rate or teacher["learning_rate"],
         "teacher.width": recipe.teacher.width or teacher.get("width"),
@@ -70,6 +83,10 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
         "teacher.targets": _targets(recipe),
     }
     return with_values(recipe, {key: value for key, value in decided.items() if value is not None})
+
+
+def _or(said: Any, usual: Any) -> Any:
+    return usual if said is None else said
 
 
 def _targets(recipe: Recipe) -> str:

@@ -292,7 +292,9 @@ def _facts(
         temperature=float(recipe.objective.temperature or 1.0),
         alpha=float(recipe.objective.alpha),
         unlabelled_rows=0 if unlabelled is None else len(unlabelled),
-        order_aware={"static": False, "cut": True}.get(recipe.student.family),
+        order_aware={"static": False, "conv": True, "gru": True, "transformer": True, "cut": True}.get(
+            recipe.student.family
+        ),
         inputs="images" if "image" in material.task.fields else "text",
     )
 

@@ -117,30 +117,50 @@ class Data(Section):
     masked_model: Name | None = Field(
         None, description="Folder of the masked language model that masked_words asks for other words."
     )
-    limit: int | None = Field(None, ge=4, description="Longest text in sub-word tokens; from the data when unset.")
+    limit: int | None = Field(
+        None,
+        ge=4,
+        description="Longest text in sub-word tokens (conv, gru, transformer: in words); from the data when unset.",
+    )
 
 
 class Student(Section):
     """What learns."""
 
-    family: Literal["static", "cut", "cnn", "mlp"] = Field(
-        description="static: a bag of word vectors; cut: layers of the teacher; cnn, mlp: for images."
+    family: Literal["static", "conv", "gru", "transformer", "cut", "cnn", "mlp"] = Field(
+        description="static: a bag of word vectors; conv, gru, transformer: words in order; cut: layers of the "
+        "teacher; cnn, mlp: for images."
     )
     layers: Count | tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None, description="cut: how many layers, evenly spread, or which ones ([0, 2, 4]); half of them when unset."
     )
-    initialise: bool = Field(True, description="Start from the teacher's weights (cut) or vectors (static).")
-    dimensions: Count = Field(256, description="static: width of a word vector.")
-    hidden: Count = Field(256, description="static: width of the head's hidden layer.")
-    words: Count = Field(30_000, description="static: most words in the vocabulary.")
-    buckets: int = Field(
-        16_384, ge=0, description="static: hashed entries for word pairs and character n-grams; 0: none."
+    initialise: bool = Field(
+        True, description="Start from the teacher's weights (cut) or vectors (families that read words)."
+    )
+    dimensions: Count | None = Field(None, description="Width of a word vector; by family when unset.")
+    hidden: Count | None = Field(
+        None, description="Width of the head's hidden layer, of families that read words; by family when unset."
+    )
+    words: Count = Field(30_000, description="Most words in the vocabulary of families that read words.")
+    buckets: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="Hashed entries for unknown words, and for word pairs and character n-grams (static); 0: none; by "
+        "family when unset.",
     )
     pairs: bool = Field(True, description="static: word pairs as features.")
     characters: int = Field(4, ge=0, le=8, description="static: length of character n-grams; 0: none.")
-    feature_dropout: Dropout = Field(0.15, description="static: share of a row's features dropped in training.")
-    width: Count | None = Field(None, description="cnn: channels; mlp: hidden units; by family when unset.")
-    depth: Count = Field(2, description="mlp: hidden layers.")
+    feature_dropout: Dropout = Field(
+        0.15, description="Share of a row's words (static: of all its features) dropped in training."
+    )
+    width: Count | None = Field(
+        None,
+        description="cnn: channels; conv: filters of each size; gru: units; transformer: width; mlp: hidden units; "
+        "by family when unset.",
+    )
+    blocks: Literal["plain", "depthwise"] = Field(
+        "plain", description="cnn: depthwise: each channel's neighbourhood, then the channels of each point."
+    )
+    depth: Count = Field(2, description="mlp: hidden layers; transformer: layers.")
     dropout: Dropout = Field(0.1, description="Dropout in the student's head or layers.")
     exits: tuple[Count, ...] | Literal["all"] | None = Field(
         None, description="cut, cnn: layers or stages, from 1, after which it may answer; all: each but the last."

@@ -161,12 +161,23 @@ def _shortened(loaded: Loaded, material: Material) -> Loaded:
 
 
 def family(
-    name: str, encoder: PixelEncoder, images: Any, classes: int, *, width: int, dropout: float, layers: int = 2
+    name: str,
+    encoder: PixelEncoder,
+    images: Any,
+    classes: int,
+    *,
+    width: int,
+    dropout: float,
+    layers: int = 2,
+    depthwise: bool = False,
 ) -> nn.Module:
     """A built-in image model for images as the encoder gives them, normalised by the statistics of ``images``."""
     mean, std = pixel_statistics(encoder.encode({"image": list(images[:2000])}))
     if name == "cnn":
-        return students.Cnn(encoder.size, encoder.channels, classes, width=width, dropout=dropout, mean=mean, std=std)
+        return students.Cnn(
+            encoder.size, encoder.channels, classes,
+            width=width, depthwise=depthwise, dropout=dropout, mean=mean, std=std,
+        )  # fmt: skip
     return students.Mlp(
         encoder.size, encoder.channels, classes, width=width, layers=layers, dropout=dropout, mean=mean, std=std
     )

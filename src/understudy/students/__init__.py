@@ -3,7 +3,10 @@
 from understudy.features import layer_stack
 from understudy.students.cut import cut, inheritance, reorder_labels, uniform_layers
 from understudy.students.exits import Exits, with_exits
+from understudy.students.families.conv import Conv
+from understudy.students.families.gru import Gru
 from understudy.students.families.static import Static
+from understudy.students.families.transformer import Transformer
 from understudy.students.families.vectors import principal_components, static_vectors
 from understudy.students.families.vision import Cnn, Mlp, Normalised
 from understudy.students.saving import bytes_on_disk, load, parameters, save
@@ -11,11 +14,14 @@ from understudy.students.student import Student
 
 __all__ = [
     "Cnn",
+    "Conv",
     "Exits",
+    "Gru",
     "Mlp",
     "Normalised",
     "Static",
     "Student",
+    "Transformer",
     "bytes_on_disk",
     "cut",
     "inheritance",

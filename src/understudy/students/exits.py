@@ -197,7 +197,7 @@ def _head(model: nn.Module, path: str) -> Head:
     dropout = nn.Dropout(rates[-1] if rates else 0.0)
     if isinstance(model, Cnn):
         layer = model.get_submodule(path)
-        width = next(part.out_channels for part in layer.modules() if isinstance(part, nn.Conv2d))
+        width = [part.out_channels for part in layer.modules() if isinstance(part, nn.Conv2d)][-1]
         return Head(None, dropout, nn.Linear(GRID * GRID * width, output.out_features), grid=GRID)
     config: Any = model.config
     width = config.hidden_size

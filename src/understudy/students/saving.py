@@ -12,12 +12,22 @@ from torch import nn
 from understudy import files
 from understudy.errors import StoreError, TeacherError, UsageError, choices
 from understudy.students.exits import Exits
+from understudy.students.families.conv import Conv
+from understudy.students.families.gru import Gru
 from understudy.students.families.static import Static
+from understudy.students.families.transformer import Transformer
 from understudy.students.families.vision import Cnn, Mlp, Normalised
 from understudy.students.student import Student
 
 FAMILY = "understudy_family"
-FAMILIES: dict[str, type[nn.Module]] = {"cnn": Cnn, "mlp": Mlp, "static": Static}
+FAMILIES: dict[str, type[nn.Module]] = {
+    "cnn": Cnn,
+    "conv": Conv,
+    "gru": Gru,
+    "mlp": Mlp,
+    "static": Static,
+    "transformer": Transformer,
+}
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from understudy.baselines import majority, tfidf_svm
-from understudy.encoding import SubwordEncoder, WordEncoder
+from understudy.encoding import SequenceEncoder, SubwordEncoder, WordEncoder
 from understudy.errors import UsageError
 from understudy.tasks.task import Task
 
@@ -77,12 +77,31 @@ def word_encoder(
     return WordEncoder.fit(texts, most=words, buckets=buckets, pairs=pairs, characters=characters)
 
 
+def sequence_encoder(
+    texts: Sequence[str], *, words: int = 30_000, buckets: int = 0, limit: int | None = None, most: int = _MOST
+) -> SequenceEncoder:
+    """The encoder of a student that reads words in order, cut to what the training texts need.
+
+    Args:
+        texts: training texts; the limit is chosen from the lengths of the first 20,000.
+        words: the most words in the dictionary.
+        buckets: hashed ids for the others.
+        limit: a limit of one's own, in words, instead of a chosen one.
+        most: the most that is chosen.
+    """
+    found = word_encoder(texts, words=words, buckets=buckets)
+    if limit is None:
+        sample = found.encode({"text": list(texts[:20_000])})
+        limit = length_limit(found.lengths(sample), positions=most, most=most)
+    return SequenceEncoder(found, limit=limit)
+
+
 TASK = Task(
     name="text-classification",
     fields=("text",),
     metrics=("accuracy", "macro_f1"),
     primary="accuracy",
     baselines=(majority, tfidf_svm),
-    families=("cut", "static"),
+    families=("conv", "cut", "gru", "static", "transformer"),
     show=show,
 )

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from understudy.pipeline.kinds.inherited import cut
 from understudy.pipeline.kinds.lookups import static
 from understudy.pipeline.kinds.pictures import pictures
+from understudy.pipeline.kinds.sequences import sequences
 from understudy.pipeline.material import Apprentice, Material
 from understudy.teachers import Loaded
 
 KINDS: dict[str, Callable[[Material, Loaded], Apprentice]] = {
     "static": static,
+    "conv": sequences,
+    "gru": sequences,
+    "transformer": sequences,
     "cut": cut,
     "cnn": pictures,
     "mlp": pictures,

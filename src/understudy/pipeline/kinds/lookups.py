@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,22 +24,32 @@ Vectors = Callable[[], np.ndarray[Any, Any]]
 def static(material: Material, teacher: Loaded) -> Apprentice:
     """A bag of vectors that start from the teacher's own outputs for each word."""
     recipe, texts, teacher = material.recipe.student, material.learnable.inputs["text"], teacher.parent
-    buckets = recipe.buckets
+    buckets, dimensions = recipe.buckets or 0, recipe.dimensions or 256
     encoder = word_encoder(texts, words=recipe.words, buckets=buckets, pairs=recipe.pairs, characters=recipe.characters)
-    inherits = recipe.initialise and teacher.tokenizer is not None
-
-    @functools.cache  # asked when the first student is built: a run whose students are all there asks for nothing
-    def vectors() -> np.ndarray[Any, Any]:
-        found = students.static_vectors(teacher.model, teacher.tokenizer, encoder.words, dimensions=recipe.dimensions)
-        return (found / (float(np.linalg.norm(found, axis=1).mean()) or 1.0)).astype(np.float32)
-
+    vectors = word_vectors(teacher, encoder.words, dimensions=dimensions) if recipe.initialise else None
     counts = _counts(texts, encoder)
     hashed = ["pairs"] * recipe.pairs + [f"{recipe.characters}-grams of characters"] * bool(recipe.characters)
     note = f"{len(encoder.words):,} words, {buckets:,} hashed entries for {', '.join([*hashed, 'unknown words'])}"
-    start = "their vectors start from the teacher's own outputs" if inherits else "all vectors start at random"
+    start = "their vectors start from the teacher's own outputs" if vectors else "all vectors start at random"
     classes = len(material.splits.label_names)
-    build = partial(_new_static, encoder.size, recipe, classes, vectors if inherits else None, counts)
+    build = partial(_new_static, encoder.size, recipe, classes, vectors, counts)
     return Apprentice(encoder, build, "static", (f"{note}; {start}",))
+
+
+def word_vectors(teacher: Loaded, words: Sequence[str], *, dimensions: int) -> Vectors | None:
+    """The teacher's own outputs for each word, fp32 [W, dimensions] of mean length 1; None where it has no tokenizer.
+
+    They are asked for when the first student is built: a run whose students are all there asks for nothing.
+    """
+    if teacher.tokenizer is None:
+        return None
+
+    @functools.cache
+    def vectors() -> np.ndarray[Any, Any]:
+        found = students.static_vectors(teacher.model, teacher.tokenizer, words, dimensions=dimensions)
+        return (found / (float(np.linalg.norm(found, axis=1).mean()) or 1.0)).astype(np.float32)
+
+    return vectors
 
 
 def _new_static(rows: int, recipe: Any, classes: int, vectors: Vectors | None, counts: Any) -> nn.Module:

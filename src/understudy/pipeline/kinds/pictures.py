@@ -17,6 +17,6 @@ def pictures(material: Material, teacher: Loaded) -> Apprentice:
     classes = len(material.splits.label_names)
     build = partial(
         family, recipe.family, encoder, images, classes,
-        width=recipe.width or 32, dropout=recipe.dropout, layers=recipe.depth,
+        width=recipe.width or 32, dropout=recipe.dropout, layers=recipe.depth, depthwise=recipe.blocks == "depthwise",
     )  # fmt: skip
     return Apprentice(encoder, build, "calibrated" if recipe.family == "cnn" else "dynamic")

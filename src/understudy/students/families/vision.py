@@ -90,11 +90,16 @@ class Cnn(nn.Module):
     Stage i has ``width * 2^i`` channels. There are as many stages, at most three, as leave at least 4 pixels of the
     shorter side: two at 8x8, three at 28x28 and 32x32. Then the average over positions, dropout, and a linear layer.
 
+    Depthwise-separable blocks (Howard et al. 2017, arXiv 1704.04861) look at the neighbourhood of each channel alone
+    and mix channels at each point alone, for a ninth of the weights and more. What a plain filter says of several
+    channels at several places at once, they cannot; at the same size on disk they may be twice as wide or more.
+
     Args:
         size: (H, W) of the images, at least 4.
         channels: C, 1 or 3.
         classes: K.
         width: channels of the first stage.
+        depthwise: every convolution but the first, which mixes colours, is a depthwise one and a pointwise one.
         dropout: share of the last features zeroed in training, [0, 1).
         mean, std: per channel, of pixels in [0, 1]; 0.5 where not given.
     """
@@ -106,6 +111,7 @@ class Cnn(nn.Module):
         classes: int,
         *,
         width: int = 32,
+        depthwise: bool = False,
         dropout: float = 0.0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
@@ -120,6 +126,7 @@ class Cnn(nn.Module):
             "channels": channels,
             "classes": classes,
             "width": width,
+            "depthwise": depthwise,
             "dropout": dropout,
             "mean": mean,
             "std": std,
@@ -133,8 +140,10 @@ class Cnn(nn.Module):
                     break
                 stages.append(nn.MaxPool2d(2))
                 side //= 2
-            stages += [_convolution(features, width * 2**stage), _convolution(width * 2**stage, width * 2**stage)]
-            features = width * 2**stage
+            for _ in range(2):
+                apart = depthwise and bool(stages)
+                stages.append((_separable if apart else _convolution)(features, width * 2**stage))
+                features = width * 2**stage
         self.stages = nn.Sequential(*stages)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(features, classes)
@@ -178,6 +187,15 @@ class Normalised(nn.Module):
 def _convolution(before: int, after: int) -> nn.Sequential:
     # no bias: the batch norm behind it has one
     return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+
+
+def _separable(before: int, after: int) -> nn.Sequential:
+    """Each channel's neighbourhood alone, then all channels of each point."""
+    depthwise = nn.Conv2d(before, before, 3, padding=1, groups=before, bias=False)
+    pointwise = nn.Conv2d(before, after, 1, bias=False)
+    return nn.Sequential(
+        depthwise, nn.BatchNorm2d(before), nn.ReLU(), pointwise, nn.BatchNorm2d(after), nn.ReLU()
+    )  # fmt: skip
 
 
 def _statistics(

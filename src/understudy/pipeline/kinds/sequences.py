@@ -1,0 +1,41 @@
+"""Students that read words in order, with an encoder of their own instead of the teacher's sub-words."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from understudy import students
+from understudy.encoding.sequences import FIRST
+from understudy.pipeline.kinds.lookups import Vectors, word_vectors
+from understudy.pipeline.material import Apprentice, Material
+from understudy.tasks.text_classification import sequence_encoder
+from understudy.teachers import Loaded
+
+
+def sequences(material: Material, teacher: Loaded) -> Apprentice:
+    """A conv, a gru or a transformer, by the recipe's family."""
+    recipe, texts, teacher = material.recipe.student, material.learnable.inputs["text"], teacher.parent
+    encoder = sequence_encoder(texts, words=recipe.words, buckets=recipe.buckets or 0, limit=material.recipe.data.limit)
+    shape: dict[str, Any] = {
+        "dimensions": recipe.dimensions or 64, "width": recipe.width or 128, "hidden": recipe.hidden or 128,
+        "dropout": recipe.dropout, "word_dropout": recipe.feature_dropout,
+    }  # fmt: skip
+    kinds: dict[str, Any] = {"conv": students.Conv, "gru": students.Gru, "transformer": students.Transformer}
+    if recipe.family == "transformer":
+        shape |= {"layers": recipe.depth, "positions": encoder.limit}
+    kind = partial(kinds[recipe.family], encoder.size, len(material.splits.label_names), **shape)
+    vectors = word_vectors(teacher, encoder.words, dimensions=shape["dimensions"]) if recipe.initialise else None
+    start = "their vectors start from the teacher's own outputs" if vectors else "all vectors start at random"
+    note = f"{len(encoder.words):,} words, {encoder.buckets:,} hashed entries for unknown ones; {start}"
+    read = f"texts are read up to {encoder.limit} words"
+    return Apprentice(encoder, partial(_new, kind, vectors), "dynamic", (note, read))
+
+
+def _new(kind: Any, vectors: Vectors | None) -> nn.Module:
+    student: students.Conv | students.Gru | students.Transformer = kind()
+    if vectors is not None:
+        student.words.initialise(vectors(), first=FIRST)
+    return student
