@@ -1,7 +1,12 @@
 """Students: cut from a teacher, or of a small family built for speed."""
 
 from understudy.features import layer_stack
-from understudy.students.cut import cut, inheritance, reorder_labels, uniform_layers
+from understudy.students.cutting.factors import FactorisedEmbedding
+from understudy.students.cutting.labels import reorder_labels
+from understudy.students.cutting.layers import uniform_layers
+from understudy.students.cutting.making import cut
+from understudy.students.cutting.origins import inheritance
+from understudy.students.cutting.vocabulary import prune_vocabulary
 from understudy.students.exits import Exits, with_exits
 from understudy.students.families.static import Static
 from understudy.students.families.vectors import principal_components, static_vectors
@@ -12,6 +17,7 @@ from understudy.students.student import Student
 __all__ = [
     "Cnn",
     "Exits",
+    "FactorisedEmbedding",
     "Mlp",
     "Normalised",
     "Static",
@@ -23,6 +29,7 @@ __all__ = [
     "load",
     "parameters",
     "principal_components",
+    "prune_vocabulary",
     "reorder_labels",
     "save",
     "static_vectors",
