@@ -124,10 +124,16 @@ class Student(Section):
     """What learns."""
 
     family: Literal["static", "cut", "cnn", "mlp"] = Field(
-        description="static: a bag of word vectors; cut: layers of the teacher; cnn, mlp: for images."
+        description="static: a bag of word vectors; cut: less of the teacher (layers, width, sub-words); "
+        "cnn, mlp: for images."
     )
     layers: Count | tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        None, description="cut: how many layers, evenly spread, or which ones ([0, 2, 4]); half of them when unset."
+        None,
+        description="cut: how many layers, or which ones ([0, 2, 4]); unset: half of them, or all where a width, "
+        "feed_forward or rank is said.",
+    )
+    spread: Literal["uniform", "first", "last"] = Field(
+        "uniform", description="cut: which layers so many are: evenly spread, the first or the last."
     )
     initialise: bool = Field(True, description="Start from the teacher's weights (cut) or vectors (static).")
     dimensions: Count = Field(256, description="static: width of a word vector.")
@@ -139,7 +145,25 @@ class Student(Section):
     pairs: bool = Field(True, description="static: word pairs as features.")
     characters: int = Field(4, ge=0, le=8, description="static: length of character n-grams; 0: none.")
     feature_dropout: Dropout = Field(0.15, description="static: share of a row's features dropped in training.")
-    width: Count | None = Field(None, description="cnn: channels; mlp: hidden units; by family when unset.")
+    width: Count | None = Field(
+        None, description="cut: hidden size; cnn: channels; mlp: hidden units; as the teacher or by family when unset."
+    )
+    heads: Count | None = Field(
+        None, description="cut: attention heads; unset: as many as keep the teacher's head size."
+    )
+    feed_forward: Count | None = Field(None, description="cut: units between the two layers of a feed-forward block.")
+    choose: Literal["importance", "pca"] = Field(
+        "importance",
+        description="cut: importance copies the channels, heads and units that matter most on training rows; pca "
+        "projects the channels onto their principal directions.",
+    )
+    vocabulary: Count | None = Field(
+        None,
+        description="cut: most sub-words, those that the training and unlabelled texts use most often; unset: all.",
+    )
+    rank: Count | None = Field(
+        None, description="cut: the table of sub-words becomes two factors of this rank; unset: it stays whole."
+    )
     depth: Count = Field(2, description="mlp: hidden layers.")
     dropout: Dropout = Field(0.1, description="Dropout in the student's head or layers.")
     exits: tuple[Count, ...] | Literal["all"] | None = Field(
