@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,23 @@ class SubwordEncoder:
     def lengths(self, features: Ragged) -> np.ndarray:
         """int64 [N]: ids per row."""
         return features.lengths
+
+    def definition(self) -> dict[str, Any]:
+        """The content of its tokenizer.json, a copy."""
+        found: dict[str, Any] = json.loads(self._tokenizer.to_str())
+        return found
+
+    def rewritten(self, definition: Mapping[str, Any], *, padding_id: int) -> SubwordEncoder:
+        """The same limit, columns and token types around another tokenizer.json.
+
+        Raises:
+            UsageError: a tokenizer.json that cannot be read.
+        """
+        try:
+            tokenizer = type(self._tokenizer).from_str(json.dumps(definition))
+        except Exception as error:  # the package raises bare Exceptions
+            raise UsageError(f"the rewritten tokenizer cannot be read: {error}") from error
+        return SubwordEncoder(tokenizer, **{**self._settings(), "padding_id": padding_id})
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write ``tokenizer.json``; the entry for a manifest."""

@@ -228,6 +228,8 @@ def _models(
             **_measured(material, scored[role]),
             **timed(in_torch(pair[role], kind.encoder), test, **more),
         }
+    if kind.inheritance is not None:
+        models["student"]["inheritance"] = dict(kind.inheritance)
     predictor = runtime.load(cast.artefact, threads=threads)
     models["artefact"] = {
         "model": f"INT8 {kind.exporting} of the student",

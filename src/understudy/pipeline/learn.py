@@ -17,6 +17,7 @@ from understudy.data.feed import Feed
 from understudy.errors import Interrupted, StoreError, UnderstudyError, UsageError
 from understudy.files import new_folder, read_json, write_json
 from understudy.objectives import Term
+from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.label import label, open_store
 from understudy.pipeline.material import Apprentice, Material
@@ -83,6 +84,7 @@ class Classroom:
         encoders |= {n: peer.encoder for n, peer in self.peers.items() if _reads_otherwise(peer, kind)}
         encoders |= {} if stored else {"teacher": self.teacher.encoder}
         self.feed = Feed(material.shown, encoders, class_weights=weights)
+        refuse_misaligned(material.recipe, self.feed)
         self.twin_feed = self.feed
         if len(material.shown) > len(material.splits.train):
             self.twin_feed = Feed(material.splits.train, {"student": kind.encoder}, class_weights=weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,7 @@ class Apprentice:
             weights and activations).
         notes: decisions worth showing.
         identity: hash of a module that a user wrote, for which the recipe has no words; empty for our families.
+        inheritance: what it has from its teacher, for run.json; None where that is nothing, or not known.
     """
 
     encoder: Encoder
@@ -94,3 +95,4 @@ class Apprentice:
     exporting: str
     notes: tuple[str, ...] = ()
     identity: str = ""
+    inheritance: Mapping[str, Any] | None = None

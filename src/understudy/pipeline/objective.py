@@ -64,6 +64,14 @@ def reads_only_logits(recipe: Recipe) -> bool:
     return all(rows.get(name, set()) <= {"logits"} for name in mine)
 
 
+def aligning(recipe: Recipe) -> list[str]:
+    """The terms of a recipe that compare student and teacher token by token."""
+    inner = [arguments.get("term") for _, arguments in entries(recipe)]
+    names = [name for name, _ in entries(recipe)]
+    names += [str(name) for one in inner if isinstance(one, Mapping) for name in one]
+    return [name for name in names if name in (*BY_NUMBER, *BY_POSITION, "neuron_selectivity")]
+
+
 def build(recipe: Recipe, cohort: Mapping[str, nn.Module], teacher: nn.Module | None) -> list[Term]:
     """The terms of a recipe for these models.
 

@@ -14,6 +14,7 @@ import torch
 from understudy import students
 from understudy.data import leaks
 from understudy.data.feed import Feed
+from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.apprentice import apprentice, peers
 from understudy.pipeline.before import decode, refuse
 from understudy.pipeline.defaults import resolved
@@ -127,10 +128,12 @@ def _one_batch(
     live = Live(teacher.model, order=teacher.label_order)
     terms = build(recipe, cohort, teacher.model)
     outside = any(term.against not in ("labels", "self", *cohort) for term in terms)
+    feed = Feed(rows, encoders)
+    refuse_misaligned(recipe, feed)
     began = time.perf_counter()
     found = pulls(
         {name: students.Student(module) for name, module in cohort.items()},
-        Feed(rows, encoders),
+        feed,
         terms,
         teacher=live if outside else None,
         batch_size=BATCH,

@@ -11,12 +11,14 @@ from pathlib import Path
 from torch import nn
 
 from understudy import students
+from understudy.data.feed import Feed
 from understudy.errors import RecipeError
+from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.apprentice import kind_of, kind_of_step, peers
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.learn import Classroom, best_seed, learn, listens_outside, load_module, tune
 from understudy.pipeline.material import Apprentice, Material
-from understudy.pipeline.objective import build
+from understudy.pipeline.objective import aligning, build
 from understudy.pipeline.recipe import Recipe, Step, with_values
 from understudy.pipeline.steps import TEACHER, of_step, started_from
 from understudy.pipeline.teach import FAMILIES, open_given, untrained
@@ -165,6 +167,9 @@ def rehearse(material: Material, teacher: Loaded, own: Apprentice | None = None)
         source = outside if any(listens_outside(term, cohort) for term in terms) else None
         asked = [term for term in terms if source is not None or not listens_outside(term, cohort)]
         Distillation({name: students.Student(module) for name, module in cohort.items()}, asked).bind(source)
+        if aligning(recipe) and kind.encoder.fingerprint != teacher.encoder.fingerprint:
+            encoders = {"student": kind.encoder, "teacher": teacher.encoder}
+            refuse_misaligned(recipe, Feed(material.learnable, encoders))
 
 
 def in_data_order(teacher: Loaded, names: Sequence[str]) -> nn.Module:

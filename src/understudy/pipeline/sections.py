@@ -128,11 +128,16 @@ class Student(Section):
     """What learns."""
 
     family: Literal["static", "conv", "gru", "transformer", "cut", "cnn", "mlp"] = Field(
-        description="static: a bag of word vectors; conv, gru, transformer: words in order; cut: layers of the "
-        "teacher; cnn, mlp: for images."
+        description="static: a bag of word vectors; conv, gru, transformer: words in order; cut: less of the teacher "
+        "(layers, width, sub-words); cnn, mlp: for images."
     )
     layers: Count | tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        None, description="cut: how many layers, evenly spread, or which ones ([0, 2, 4]); half of them when unset."
+        None,
+        description="cut: how many layers, or which ones ([0, 2, 4]); unset: half of them, or all where a width, "
+        "feed_forward or rank is said.",
+    )
+    spread: Literal["uniform", "first", "last"] = Field(
+        "uniform", description="cut: which layers so many are: evenly spread, the first or the last."
     )
     initialise: bool = Field(
         True, description="Start from the teacher's weights (cut) or vectors (families that read words)."
@@ -154,11 +159,27 @@ class Student(Section):
     )
     width: Count | None = Field(
         None,
-        description="cnn: channels; conv: filters of each size; gru: units; transformer: width; mlp: hidden units; "
-        "by family when unset.",
+        description="cut: hidden size; cnn: channels; conv: filters of each size; gru: units; transformer: width; "
+        "mlp: hidden units; as the teacher or by family when unset.",
     )
     blocks: Literal["plain", "depthwise"] = Field(
         "plain", description="cnn: depthwise: each channel's neighbourhood, then the channels of each point."
+    )
+    heads: Count | None = Field(
+        None, description="cut: attention heads; unset: as many as keep the teacher's head size."
+    )
+    feed_forward: Count | None = Field(None, description="cut: units between the two layers of a feed-forward block.")
+    choose: Literal["importance", "pca"] = Field(
+        "importance",
+        description="cut: importance copies the channels, heads and units that matter most on training rows; pca "
+        "projects the channels onto their principal directions.",
+    )
+    vocabulary: Count | None = Field(
+        None,
+        description="cut: most sub-words, those that the training and unlabelled texts use most often; unset: all.",
+    )
+    rank: Count | None = Field(
+        None, description="cut: the table of sub-words becomes two factors of this rank; unset: it stays whole."
     )
     depth: Count = Field(2, description="mlp: hidden layers; transformer: layers.")
     dropout: Dropout = Field(0.1, description="Dropout in the student's head or layers.")

@@ -7,9 +7,11 @@ from typing import Any
 
 from understudy import students
 from understudy.errors import RecipeError, choices
+from understudy.pipeline.cuts import depth_of_cut
 from understudy.pipeline.defaults import FAMILIES, SIZES
 from understudy.pipeline.objective import reads_only_logits
 from understudy.pipeline.recipe import Recipe, Step, with_values
+from understudy.students.cutting.axes import FEED_FORWARD
 from understudy.teachers import Loaded
 
 TEACHER = "teacher"
@@ -94,11 +96,27 @@ def between(recipe: Recipe, teacher: Loaded) -> dict[str, Any]:
         return {"student.family": "cut", "student.layers": None}
     if student.family == "cut":
         depth = len(students.layer_stack(teacher.parent.model)[1])
-        own = len(student.layers) if isinstance(student.layers, tuple) else student.layers or max(1, depth // 2)
-        return {"student.layers": max(1, round((own + depth) / 2))}
+        narrow = any(size is not None for size in (student.width, student.heads, student.feed_forward, student.rank))
+        own = depth_of_cut(student.layers, depth, narrow=narrow)
+        return {"student.layers": max(1, round((own + depth) / 2)), **_wider(student, teacher)}
     theirs = int(getattr(teacher.parent.model, "arguments", {}).get("width", 0)) or 4 * (student.width or 32)
     own = student.width or 32
     return {"student.width": max(own, round(math.sqrt(own * theirs)))}
+
+
+def _wider(student: Any, teacher: Loaded) -> dict[str, Any]:
+    """Width and feed-forward units halfway to the teacher's, in heads of its size."""
+    config: Any = getattr(teacher.parent.model, "config", None)
+    found: dict[str, Any] = {}
+    if student.width is not None or student.heads is not None:
+        size = config.hidden_size // config.num_attention_heads
+        own = student.width or student.heads * size
+        heads = max(1, round(math.sqrt(own * config.hidden_size) / size))
+        found = {"student.width": heads * size, "student.heads": None}
+    theirs = next((getattr(config, key) for key in FEED_FORWARD if hasattr(config, key)), None)
+    if student.feed_forward is not None and isinstance(theirs, int):
+        found["student.feed_forward"] = round(math.sqrt(student.feed_forward * theirs))
+    return found
 
 
 def started_from(recipe: Recipe) -> list[Step]:

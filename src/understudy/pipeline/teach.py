@@ -18,6 +18,7 @@ from understudy.encoding import PixelEncoder, load_encoder
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
 from understudy.objectives import hard_labels
+from understudy.pipeline.cuts import Cut
 from understudy.pipeline.defaults import TEACHERS
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
@@ -93,7 +94,7 @@ def _refuse_student(material: Material, teacher: Loaded, *, cut: bool) -> None:
     """A student that cannot be made of this teacher, or for these images, is refused before a teacher is trained."""
     student = material.recipe.student
     if student.family == "cut" and cut:
-        students.cut(teacher.model, student.layers)
+        Cut(material, teacher).refuse()
     elif student.family in FAMILIES:
         images = material.splits.train.inputs["image"]
         family(student.family, pixel_encoder(images), images[:200], 2, width=1, dropout=0.0, layers=student.depth)

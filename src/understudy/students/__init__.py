@@ -1,7 +1,12 @@
 """Students: cut from a teacher, or of a small family built for speed."""
 
 from understudy.features import layer_stack
-from understudy.students.cut import cut, inheritance, reorder_labels, uniform_layers
+from understudy.students.cutting.factors import FactorisedEmbedding
+from understudy.students.cutting.labels import reorder_labels
+from understudy.students.cutting.layers import uniform_layers
+from understudy.students.cutting.making import cut
+from understudy.students.cutting.origins import inheritance
+from understudy.students.cutting.vocabulary import prune_vocabulary
 from understudy.students.exits import Exits, with_exits
 from understudy.students.families.conv import Conv
 from understudy.students.families.gru import Gru
@@ -16,6 +21,7 @@ __all__ = [
     "Cnn",
     "Conv",
     "Exits",
+    "FactorisedEmbedding",
     "Gru",
     "Mlp",
     "Normalised",
@@ -29,6 +35,7 @@ __all__ = [
     "load",
     "parameters",
     "principal_components",
+    "prune_vocabulary",
     "reorder_labels",
     "save",
     "static_vectors",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from understudy import files
 from understudy.errors import StoreError, TeacherError, UsageError, choices
+from understudy.students.cutting.factors import factorise_empty, factors_of
 from understudy.students.exits import Exits
 from understudy.students.families.conv import Conv
 from understudy.students.families.gru import Gru
@@ -20,6 +22,7 @@ from understudy.students.families.vision import Cnn, Mlp, Normalised
 from understudy.students.student import Student
 
 FAMILY = "understudy_family"
+FACTORISED = "factorised"
 FAMILIES: dict[str, type[nn.Module]] = {
     "cnn": Cnn,
     "conv": Conv,
@@ -36,7 +39,8 @@ def save(module: nn.Module, folder: Path | str) -> None:
 
     A transformers model gets its own ``save_pretrained`` layout (any program loads it). Own families write their
     arguments and weights; a ``Normalised`` writes its model into ``model/`` inside, an ``Exits`` too, with its heads
-    beside it. A ``Student`` is unwrapped.
+    beside it. A transformers model with a factorised table, which no other program knows, is written as a family:
+    its class, its config and the rank. A ``Student`` is unwrapped.
 
     Raises:
         UsageError: a module of another kind; its author saves it.
@@ -97,6 +101,12 @@ def _write(module: nn.Module, folder: Path) -> None:
     elif family is not None:
         files.write_json(folder / "config.json", {FAMILY: family, **_arguments(module)})
         _write_weights(module, folder)
+    elif (factors := factors_of(module)) is not None:
+        whole: Any = module
+        config = {name: value for name, value in whole.config.to_dict().items() if name != "_name_or_path"}
+        facts = {"architecture": type(module).__name__, "rank": factors[1].table.embedding_dim, "config": config}
+        files.write_json(folder / "config.json", {FAMILY: FACTORISED, **facts})
+        _write_weights(module, folder)
     elif hasattr(module, "save_pretrained"):
         saving: Any = module
         with _without_bars():
@@ -129,9 +139,13 @@ def _own(folder: Path, config: dict[str, Any]) -> nn.Module:
         module = _described(folder, Exits, {"model": load(folder / "model"), **arguments})
         _read_weights(module.get_submodule("heads"), folder)
         return module
+    if config[FAMILY] == FACTORISED:
+        module = _described(folder, _factorised, arguments)
+        _read_weights(module, folder)
+        return module
     kind = FAMILIES.get(str(config[FAMILY]))
     if kind is None:
-        known = [*FAMILIES, "normalised", "exits"]
+        known = [*FAMILIES, FACTORISED, "normalised", "exits"]
         raise StoreError(f'{folder} is of family "{config[FAMILY]}": {choices(config[FAMILY], known)}')
     module = _described(folder, kind, arguments)
     _read_weights(module, folder)
@@ -151,11 +165,23 @@ def _read_weights(module: nn.Module, folder: Path) -> None:
         ) from None
 
 
-def _described(folder: Path, kind: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:
+def _factorised(architecture: str, rank: int, config: dict[str, Any]) -> nn.Module:
+    """A transformers model with random weights and a table of that rank."""
+    kind: Any = _known(architecture)
+    if kind is None:
+        raise UsageError(f"there is no {architecture} in this transformers")
+    with torch.random.fork_rng(devices=[]):
+        module: nn.Module = kind(kind.config_class.from_dict(config))
+        factorise_empty(module, rank)
+    return module
+
+
+def _described(folder: Path, kind: Callable[..., nn.Module], arguments: dict[str, Any]) -> nn.Module:
     try:
         return kind(**arguments)
     except (TypeError, ValueError, UsageError) as error:
-        raise StoreError(f"{folder / 'config.json'} does not describe a {kind.__name__}: {error}") from None
+        name = kind.__name__.strip("_")
+        raise StoreError(f"{folder / 'config.json'} does not describe a {name}: {error}") from None
 
 
 def _transformers(folder: Path, config: dict[str, Any]) -> nn.Module:
@@ -163,8 +189,8 @@ def _transformers(folder: Path, config: dict[str, Any]) -> nn.Module:
     from safetensors import SafetensorError
 
     names = config.get("architectures") or []
-    kind = getattr(transformers, str(names[0]), None) if len(names) == 1 else None
-    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+    kind = _known(str(names[0])) if len(names) == 1 else None
+    if kind is None:
         raise TeacherError(
             f"{folder} names the architecture {names or '(none)'}, which transformers {transformers.__version__} "
             "does not have; a model's own code is never run"
@@ -182,6 +208,14 @@ def _transformers(folder: Path, config: dict[str, Any]) -> nn.Module:
         raise TeacherError(f"{folder} lacks weights of {names[0]} ({missing}); they would be random, so it is not used")
     assert isinstance(module, nn.Module)
     return module
+
+
+def _known(architecture: str) -> type[nn.Module] | None:
+    """The model of transformers that is called so."""
+    import transformers
+
+    kind = getattr(transformers, architecture, None)
+    return kind if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) else None
 
 
 @contextmanager

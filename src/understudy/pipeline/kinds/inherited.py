@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from torch import nn
 
 from understudy import students
+from understudy.pipeline.cuts import Cut
 from understudy.pipeline.material import Apprentice, Material
 from understudy.teachers import Loaded
 
 
 def cut(material: Material, teacher: Loaded) -> Apprentice:
-    """Some of the teacher's layers, with the teacher's own encoder."""
-    recipe, teacher = material.recipe.student, teacher.parent
-    layers = list(recipe.layers) if isinstance(recipe.layers, tuple) else recipe.layers
-    trial = students.cut(teacher.model, layers)
-    note = students.inheritance(trial, teacher.model)["sentence"]
-    build = partial(_cut_one, teacher, layers, recipe.initialise, material.splits.label_names)
-    return Apprentice(teacher.encoder, build, "dynamic", (note if recipe.initialise else "layers start at random",))
+    """Less of the teacher: layers, width, sub-words; it reads as the teacher does, or with fewer sub-words."""
+    made = Cut(material, teacher.parent)
+    build = partial(_in_data_order, made, material.splits.label_names)
+    if not material.recipe.student.initialise:
+        made.refuse()
+        return Apprentice(made.source[1], build, "dynamic", ("layers start at random",))
+    report = made.inheritance()
+    return Apprentice(made.source[1], build, "dynamic", (report["sentence"],), inheritance=report)
 
 
-def _cut_one(teacher: Loaded, layers: Any, initialise: bool, names: tuple[str, ...]) -> nn.Module:
-    student = students.cut(teacher.model, layers, initialise=initialise)
-    if teacher.label_order is not None:  # the student answers in the data's order; its teacher keeps its own
-        students.reorder_labels(student, teacher.label_order, names)
+def _in_data_order(made: Cut, names: tuple[str, ...]) -> nn.Module:
+    student = made.fresh()
+    if made.teacher.label_order is not None:  # the student answers in the data's order; its teacher keeps its own
+        students.reorder_labels(student, made.teacher.label_order, names)
     return student

@@ -1,0 +1,102 @@
+"""From a recipe's student to what is cut from a teacher: its sub-words first, then its layers, width and rank."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from understudy import students
+from understudy.encoding import Encoder, SubwordEncoder
+from understudy.errors import RecipeError
+from understudy.pipeline.material import Material
+from understudy.teachers import Loaded
+
+ROWS, BATCH = 256, 32  # training rows on which importance is measured, and how many at once
+LISTED = 32  # entries of a list that run.json shows
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """What a recipe's student keeps of a teacher.
+
+    Attributes:
+        material: whose rows say what matters and which sub-words are used.
+        teacher: one model.
+    """
+
+    material: Material
+    teacher: Loaded
+
+    @functools.cached_property
+    def source(self) -> tuple[nn.Module, Encoder]:
+        """The model that layers are cut from, and what the student reads: the teacher's, or with fewer sub-words."""
+        most, encoder = self.material.recipe.student.vocabulary, self.teacher.encoder
+        if most is None:
+            return self.teacher.model, encoder
+        if not isinstance(encoder, SubwordEncoder):
+            raise RecipeError(f"student.vocabulary prunes sub-words, and the teacher reads {encoder.kind}")
+        texts = self.material.learnable.inputs[encoder.fields[0]]
+        return students.prune_vocabulary(self.teacher.model, encoder, texts, most=most)
+
+    @functools.cached_property
+    def whole(self) -> nn.Module:
+        """The student as it starts; every training is given a copy."""
+        dials = self.material.recipe.student
+        narrow = any(size is not None for size in (dials.width, dials.heads, dials.feed_forward))
+        return students.cut(self.source[0], self._layers, **self._dials, rows=self._rows() if narrow else None)
+
+    def fresh(self) -> nn.Module:
+        """One for a training: a copy, or with random weights where the recipe says so."""
+        if self.material.recipe.student.initialise:
+            return copy.deepcopy(self.whole)
+        return students.cut(self.source[0], self._layers, **self._dials, initialise=False)
+
+    def inheritance(self) -> dict[str, Any]:
+        """See `students.inheritance`; lists too long for a page give way to their number."""
+        found = students.inheritance(self.whole, self.teacher.model)
+        return {key: _short(value) for key, value in found.items()}
+
+    def refuse(self) -> None:
+        """Raises what cannot be made of this teacher, whose weights do not matter yet."""
+        with torch.random.fork_rng(devices=[]):
+            students.cut(self.source[0], self._layers, **self._dials, initialise=False)
+
+    @property
+    def _layers(self) -> Any:
+        layers = self.material.recipe.student.layers
+        return list(layers) if isinstance(layers, tuple) else layers
+
+    @property
+    def _dials(self) -> dict[str, Any]:
+        dials = self.material.recipe.student
+        return {key: getattr(dials, key) for key in ("spread", "width", "heads", "feed_forward", "choose", "rank")}
+
+    def _rows(self) -> list[Mapping[str, Any]]:
+        train, encoder = self.material.splits.train, self.source[1]
+        chosen = np.random.default_rng(self.material.recipe.seed).permutation(len(train))[:ROWS]
+        some = train.take(chosen)
+        features = encoder.encode(some.inputs)
+        order = np.argsort(encoder.lengths(features), kind="stable")
+        return [encoder.collate(features, order[i : i + BATCH]) for i in range(0, len(order), BATCH)]
+
+
+def depth_of_cut(layers: Any, total: int, *, narrow: bool) -> int:
+    """How many layers a recipe's ``student.layers`` leaves of a stack."""
+    if layers is None:
+        return total if narrow else max(1, total // 2)
+    return len(layers) if isinstance(layers, tuple) else int(layers)
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _short(one) for key, one in value.items()}
+    if isinstance(value, list) and any(isinstance(one, list) for one in value):
+        return [_short(one) for one in value]
+    return f"{len(value):,} entries" if isinstance(value, list) and len(value) > LISTED else value
