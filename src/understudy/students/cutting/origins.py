@@ -27,6 +27,7 @@ def inheritance(student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
 
     Returns:
         ``stack``: path of the layers. ``layers``: student layer -> teacher layer, None where no layer is equal.
+        ``teacher_layers``: how many it has.
         ``carried`` and ``fresh``: names of the tensors outside the stack that are equal, and not.
         ``parameters``: {"teacher", "student"}. ``channels``, ``heads``, ``feed_forward``, ``vocabulary``: {"kept",
         "of", "how", "from"}; how is ``whole``, ``copied``, ``projected`` or ``fresh``, and ``from`` lists what was
@@ -52,6 +53,7 @@ def inheritance(student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
     report: dict[str, Any] = {
         "stack": teacher_path,
         "layers": layers,
+        "teacher_layers": len(theirs),
         "carried": carried_over,
         "fresh": [name for name in outside if name not in carried_over],
         "parameters": {"teacher": parameters(teacher), "student": parameters(student)},
