@@ -13,7 +13,7 @@ from torch import nn
 
 from understudy import students
 from understudy.encoding import WordEncoder
-from understudy.encoding.words import split
+from understudy.encoding.splitting import split
 from understudy.pipeline.material import Apprentice, Material
 from understudy.tasks.text_classification import word_encoder
 from understudy.teachers import Loaded
