@@ -7,7 +7,9 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from understudy import encoding
 from understudy.encoding import PixelEncoder, Ragged, RowError, SubwordEncoder, WordEncoder, load_encoder
-from understudy.encoding.splitting import split
+from understudy.encoding.splitting import split, split_all, uncut
 from understudy.errors import ArtefactError, DataError, StoreError, UsageError
 
 WORDS = ["my", "card", "where", "is", "?", "straße", "中"]
@@ -43,6 +45,9 @@ def encoders() -> dict[str, Any]:
         "pairs": WordEncoder(WORDS, buckets=1000, pairs=True),
         "characters": WordEncoder(WORDS, buckets=1000, characters=3),
         "everything": WordEncoder(WORDS, buckets=997, pairs=True, characters=4, lowercase=False),
+        "no dictionary": WordEncoder([], buckets=300, pairs=True, characters=4),
+        "no dictionary, words only": WordEncoder([], buckets=7),
+        "nothing": WordEncoder([]),
         "subwords": SubwordEncoder(tokenizer(), limit=12),
     }
 
@@ -116,6 +121,77 @@ def test_ids_do_not_depend_on_the_process() -> None:
     }
     assert len(runs) == 1
     assert len(runs.pop()) > 20
+
+
+TRICKY = st.lists(
+    st.sampled_from([*"aB_9 '’.,!\0\x1c\x1f\n\x85\u00a0\u2028ßİΣςé中😀\ud800ﬁ", "''", "x" * 64, "x" * 65, "y" * 200])
+).map("".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(TRICKY | ANYTHING, max_size=6), st.booleans())
+def test_many_texts_are_split_like_one_by_one(texts: list[str], lowercase: bool) -> None:
+    wanted = [word for text in texts for word in [*split(text, lowercase=lowercase), "''"]]
+    got = split_all(texts, lowercase=lowercase)
+    if any(uncut(word) for word in got):
+        got = split_all(texts, lowercase=lowercase, careful=True)
+    assert got == wanted
+    assert not any(uncut(word) for word in wanted)
+
+
+@pytest.mark.parametrize("name", [name for name in encoders() if name != "subwords"])
+def test_one_text_alone_has_the_same_ids(name: str) -> None:
+    encoder = encoders()[name]
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(TRICKY | ANYTHING, min_size=1, max_size=4))
+    def same(texts: list[str]) -> None:
+        rows = encoder.encode({"text": texts})
+        for row, text in enumerate(texts):
+            memo, numbers = encoder.speak(text)
+            ids, ends, _ = memo.arrays()
+            places = [number - memo.first for number in numbers]
+            alone = [
+                i for n, p in zip(numbers, places, strict=True) for i in (ids[ends[p] : ends[p + 1]] if p >= 0 else [n])
+            ]
+            assert (alone or [0]) == rows[row].tolist()
+
+    same()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(ANYTHING.filter(lambda word: "\n" not in word), unique=True, max_size=30))
+def test_a_vocabulary_comes_back(words: list[str]) -> None:
+    with TemporaryDirectory() as folder:
+        for some in (words, sorted(words)):
+            encoder = WordEncoder(some)
+            assert load_encoder(folder, encoder.save(Path(folder))).words == tuple(some)  # type: ignore[union-attr]
+
+
+def test_vocabularies_that_are_none(tmp_path: Path) -> None:
+    entry = encoders()["words"].save(tmp_path)
+    whole = (tmp_path / "words.z").read_bytes()
+    for data in (
+        b"",
+        b"words",
+        whole[:-4],
+        zlib.compress(b"!ab\n(c"),
+        zlib.compress(b"\x10ab"),
+        zlib.compress(b"\xff"),
+    ):
+        (tmp_path / "words.z").write_bytes(data)
+        with pytest.raises(StoreError, match=r"words\.z"):
+            load_encoder(tmp_path, entry)
+    (tmp_path / "words.txt").write_text("my\ncard")  # as artefacts were before
+    assert load_encoder(tmp_path, {**entry, "file": "words.txt"}).words == ("my", "card")  # type: ignore[union-attr]
+
+
+def test_several_threads_may_meet_new_words() -> None:
+    encoder, texts = encoders()["everything"], [f"w{i} x{i % 7} card" for i in range(400)]
+    wanted = encoders()["everything"].encode({"text": texts})
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: encoder.encode({"text": texts}), range(8)):
+            np.testing.assert_array_equal(got.values, wanted.values)
 
 
 def test_split_folds_what_looks_the_same() -> None:
@@ -199,6 +275,17 @@ def test_subwords_are_those_of_transformers() -> None:
     assert "token_type_ids" not in SubwordEncoder(tokenizer(), limit=8, token_types=False).collate(
         encoder.encode({"text": texts}), [0]
     )
+
+
+def test_rows_beyond_the_limit_are_cut_and_marked() -> None:
+    encoder = SubwordEncoder(tokenizer(), limit=5)
+    features = encoder.encode({"text": ["my is where", "my is where ?", "", "my " * 1000]})
+    assert features.cut is not None
+    assert features.cut.tolist() == [False, True, False, True]
+    assert features.lengths.tolist() == [5, 5, 2, 5]
+    assert features.take([3, 0]).cut.tolist() == [True, False]  # type: ignore[union-attr]
+    pairs = SubwordEncoder(tokenizer(), limit=7, fields=("a", "b"))
+    assert pairs.encode({"a": ["my", "my is"], "b": ["is where ?", "is where ?"]}).cut.tolist() == [False, True]  # type: ignore[union-attr]
 
 
 def test_the_callers_tokenizer_is_left_alone() -> None:

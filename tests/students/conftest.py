@@ -128,6 +128,7 @@ def _families() -> dict[str, Case]:
 
     half = [0.5, 0.5, 0.5]
     return {
+        "ngram": Case(lambda: students.Ngram(50, 8, 3), "bags"),
         "static": Case(lambda: students.Static(50, 8, 3, hidden=6), "bags"),
         "mlp": Case(lambda: students.Mlp((8, 8), 1, 3, width=12, layers=2, dropout=0.1), "pixels"),
         "linear": Case(lambda: students.Mlp((8, 8), 1, 3, layers=0, mean=[0.2], std=[0.3]), "pixels"),
@@ -143,6 +144,7 @@ def _families() -> dict[str, Case]:
 
 
 FAMILIES = (
+    "ngram",
     "static",
     "mlp",
     "linear",

@@ -14,7 +14,7 @@ from understudy import students
 from understudy.encoding import Encoder
 from understudy.errors import RecipeError
 from understudy.files import content_hash
-from understudy.pipeline.defaults import FAMILIES
+from understudy.pipeline.defaults import FAMILIES, SIZES
 from understudy.pipeline.kinds import KINDS
 from understudy.pipeline.material import Apprentice, Build, Material
 from understudy.pipeline.recipe import Recipe, Step, with_values
@@ -69,10 +69,10 @@ def peers(material: Material, teacher: Loaded, *, untaught: Build, own: Apprenti
 
 
 def _of_peer(recipe: Recipe, differs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a peer says of its student; the width of another family is that family's own where it is not said."""
+    """What a peer says of its student; the sizes of another family are that family's own where they are not said."""
     family = differs.get("family", recipe.student.family)
-    width = FAMILIES.get(str(recipe.task), {}).get(family, {}).get("width")
-    other = {"student.width": width} if family != recipe.student.family else {}
+    usual = FAMILIES.get(str(recipe.task), {}).get(family, {})
+    other = {f"student.{key}": usual.get(key) for key in SIZES} if family != recipe.student.family else {}
     return other | {f"student.{key}": value for key, value in differs.items()}
 
 

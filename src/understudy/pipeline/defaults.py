@@ -10,7 +10,24 @@ from understudy.pipeline.recipe import Recipe, with_values
 
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     "text-classification": {
-        "static": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "temperature": "auto", "precision": "fp32"},
+        "static": {
+            "epochs": 20,
+            "batch_size": 64,
+            "learning_rate": 2e-3,
+            "temperature": "auto",
+            "precision": "fp32",
+            "dimensions": 256,
+            "buckets": 16_384,
+        },
+        "ngram": {
+            "epochs": 20,
+            "batch_size": 64,
+            "learning_rate": 5e-3,
+            "temperature": "auto",
+            "precision": "fp32",
+            "dimensions": 64,
+            "buckets": 65_536,
+        },
         "cut": {"epochs": 4, "batch_size": 32, "learning_rate": 1e-4, "temperature": 4.0, "precision": "auto"},
     },
     "image-classification": {
@@ -32,6 +49,8 @@ FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
+SIZES = ("width", "dimensions", "buckets")
+"""Sizes of a student that its family decides where the recipe does not."""
 TEACHERS: dict[str, dict[str, Any]] = {
     "encoder": {"epochs": 5, "learning_rate": 1.5e-4},
     "cnn": {"epochs": 20, "learning_rate": 3e-3, "width": 32, "dropout": 0.2},
@@ -51,6 +70,11 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
             f'student "{recipe.student.family}" cannot do {task}: {choices(recipe.student.family, families)}'
         )
     family = families[recipe.student.family]
+    if recipe.export.bits != 8 and "buckets" not in family:
+        raise RecipeError(
+            f'export.bits is {recipe.export.bits}, which is for tables that are looked up (static, ngram); "'
+            f'{recipe.student.family}" ships in 8 bits'
+        )
     teacher = TEACHERS[recipe.teacher.path if recipe.teacher.path in TEACHERS else "encoder"]
     precision = recipe.train.precision
     decided: dict[str, Any] = {
@@ -60,7 +84,7 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
         "train.learning_rate": recipe.train.learning_rate or family["learning_rate"],
         "train.precision": family["precision"] if precision == "auto" else precision,
         "objective.temperature": recipe.objective.temperature or _temperature(recipe, family["temperature"]),
-        "student.width": recipe.student.width or family.get("width"),
+        **{f"student.{key}": family.get(key) for key in SIZES if getattr(recipe.student, key) is None},
         "teacher.epochs": recipe.teacher.epochs or teacher["epochs"],
         "teacher.learning_rate": recipe.teacher.learning_rate or teacher["learning_rate"],
         "teacher.width": recipe.teacher.width or teacher.get("width"),

@@ -230,10 +230,10 @@ def _models(
         }
     predictor = runtime.load(cast.artefact, threads=threads)
     models["artefact"] = {
-        "model": f"INT8 {kind.exporting} of the student",
+        "model": f"INT{material.recipe.export.bits} {kind.exporting} of the student",
         "parameters": students.parameters(pair["student"]),
         "bytes": cast.exported["bytes"],
-        "bits": 8,
+        "bits": material.recipe.export.bits,
         **_measured(material, scored["artefact"]),
         **timed(lambda rows: predictor.predict_proba(rows, batch=len(rows)), test, **more),
     }
@@ -292,7 +292,7 @@ def _facts(
         temperature=float(recipe.objective.temperature or 1.0),
         alpha=float(recipe.objective.alpha),
         unlabelled_rows=0 if unlabelled is None else len(unlabelled),
-        order_aware={"static": False, "cut": True}.get(recipe.student.family),
+        order_aware={"static": False, "ngram": False, "cut": True}.get(recipe.student.family),
         inputs="images" if "image" in material.task.fields else "text",
     )
 

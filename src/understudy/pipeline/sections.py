@@ -123,22 +123,27 @@ class Data(Section):
 class Student(Section):
     """What learns."""
 
-    family: Literal["static", "cut", "cnn", "mlp"] = Field(
-        description="static: a bag of word vectors; cut: layers of the teacher; cnn, mlp: for images."
+    family: Literal["static", "ngram", "cut", "cnn", "mlp"] = Field(
+        description="static: a bag of word vectors; ngram: hashed vectors and one matrix; cut: layers of the teacher; "
+        "cnn, mlp: for images."
     )
     layers: Count | tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None, description="cut: how many layers, evenly spread, or which ones ([0, 2, 4]); half of them when unset."
     )
-    initialise: bool = Field(True, description="Start from the teacher's weights (cut) or vectors (static).")
-    dimensions: Count = Field(256, description="static: width of a word vector.")
+    initialise: bool = Field(True, description="Start from the teacher's weights (cut) or vectors (static, ngram).")
+    dimensions: Count | None = Field(None, description="static, ngram: width of a vector; by family when unset.")
     hidden: Count = Field(256, description="static: width of the head's hidden layer.")
-    words: Count = Field(30_000, description="static: most words in the vocabulary.")
-    buckets: int = Field(
-        16_384, ge=0, description="static: hashed entries for word pairs and character n-grams; 0: none."
+    words: int = Field(
+        30_000, ge=0, description="static: most words in the vocabulary; 0: no vocabulary, words are hashed too."
     )
-    pairs: bool = Field(True, description="static: word pairs as features.")
-    characters: int = Field(4, ge=0, le=8, description="static: length of character n-grams; 0: none.")
-    feature_dropout: Dropout = Field(0.15, description="static: share of a row's features dropped in training.")
+    buckets: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="static, ngram: hashed entries for word pairs, character n-grams and unknown words; 0: none "
+        "(static only); by family when unset.",
+    )
+    pairs: bool = Field(True, description="static, ngram: word pairs as features.")
+    characters: int = Field(4, ge=0, le=8, description="static, ngram: length of character n-grams; 0: none.")
+    feature_dropout: Dropout = Field(0.15, description="static, ngram: share of a row's features dropped in training.")
     width: Count | None = Field(None, description="cnn: channels; mlp: hidden units; by family when unset.")
     depth: Count = Field(2, description="mlp: hidden layers.")
     dropout: Dropout = Field(0.1, description="Dropout in the student's head or layers.")
@@ -162,7 +167,7 @@ class Objective(Section):
 
     temperature: Annotated[float, Field(gt=0)] | Auto | None = Field(
         None,
-        description="Softens both sides; auto: chosen on validation; unset: auto for static students, 4 otherwise.",
+        description="Softens both sides; auto: chosen on validation; unset: auto for static and ngram, 4 otherwise.",
     )
     alpha: Share | Auto = Field(0.1, description="Weight of the hard labels, 0 to 1; auto: chosen on validation.")
     class_weights: Literal["none", "balanced"] = Field(
@@ -207,6 +212,7 @@ class Export(Section):
     max_mb: Positive | None = Field(
         None, description="Gate: most megabytes (1e6 bytes) of the artefact, vocabulary included."
     )
+    bits: Literal[4, 8] = Field(8, description="static, ngram: bits of a number in the table that ships.")
     floors: dict[str, Share] = Field({}, description="Gate: label -> lowest recall on validation.")
     calibration_rows: Count = Field(512, description="Training rows that calibrate a static INT8 graph.")
 

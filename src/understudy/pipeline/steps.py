@@ -7,7 +7,7 @@ from typing import Any
 
 from understudy import students
 from understudy.errors import RecipeError, choices
-from understudy.pipeline.defaults import FAMILIES
+from understudy.pipeline.defaults import FAMILIES, SIZES
 from understudy.pipeline.objective import reads_only_logits
 from understudy.pipeline.recipe import Recipe, Step, with_values
 from understudy.teachers import Loaded
@@ -74,7 +74,7 @@ def _of_family(recipe: Recipe, step: Step, family: str) -> dict[str, Any]:
     """The dials of another family than the student's, where the step does not say them; never more epochs."""
     usual = FAMILIES.get(str(recipe.task), {}).get(family, {})
     found: dict[str, Any] = {}
-    for section, keys in {"train": ("epochs", "batch_size", "learning_rate"), "student": ("width",)}.items():
+    for section, keys in {"train": ("epochs", "batch_size", "learning_rate"), "student": SIZES}.items():
         said = getattr(step, section)
         found |= {f"{section}.{key}": usual[key] for key in keys if key in usual and key not in said}
     if "train.epochs" in found and recipe.train.epochs is not None:
@@ -90,7 +90,7 @@ def between(recipe: Recipe, teacher: Loaded) -> dict[str, Any]:
     Source: Mirzadeh et al. 2020, arXiv 1902.03393, where the best assistant is halfway in accuracy.
     """
     student = recipe.student
-    if student.family == "static":
+    if student.family in ("static", "ngram"):
         return {"student.family": "cut", "student.layers": None}
     if student.family == "cut":
         depth = len(students.layer_stack(teacher.parent.model)[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -16,6 +17,7 @@ from understudy.runtime.artefact import find, read_manifest
 from understudy.runtime.exits import ExitsModel
 from understudy.runtime.graph import GraphModel
 from understudy.runtime.lookup import Lookup
+from understudy.runtime.single import unpack
 from understudy.runtime.static import StaticModel
 
 Row = str | Mapping[str, Any]
@@ -42,12 +44,16 @@ class Predictor:
         """Every row as it came, plus ``label``, ``probabilities`` {label: p} and ``abstained``.
 
         A bare string stands for the first column of the task. A row's own ``label`` is replaced. ``abstained`` is true
-        where the best probability is below the threshold chosen on validation; the label is given all the same.
+        where the best probability is below the threshold chosen on validation; the label is given all the same. Where
+        a row was longer than its encoder's limit, and lost its end, it also has ``truncated``, true.
         """
         rows = _sequence(rows)
-        probabilities = self.predict_proba(rows, batch=batch)
-        best = probabilities.argmax(axis=1).tolist()
-        return list(map(self._answer, rows, best, probabilities.tolist()))
+        logits, cut = self._said(rows, batch=batch)
+        probabilities = self._probabilities(logits)
+        answers = list(map(self._answer, rows, probabilities.argmax(axis=1).tolist(), probabilities.tolist()))
+        for row in np.flatnonzero(cut).tolist():
+            answers[row]["truncated"] = True
+        return answers
 
     def predict_one(self, row: Row) -> dict[str, Any]:
         """`predict` of one row."""
@@ -93,11 +99,19 @@ class Predictor:
 
         Where a model has exits they are those of the exit that answered, divided by that exit's own temperature.
         """
+        return self._said(rows, batch=batch)[0]
+
+    def _said(self, rows: Sequence[Row], *, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """`logits`, and bool [N]: which rows were cut; or [0] where none ever is."""
         model = self._model
         if isinstance(model, Lookup):
-            return model.logits(self._columns(_sequence(rows)))
-        found = [model.logits(self._encoder, features, batch=batch) for features in self._encoded(rows)]
-        return np.concatenate(found) if found else np.zeros((0, len(self.labels)), np.float32)
+            return model.logits(self._columns(_sequence(rows))), np.zeros(0, bool)
+        found, cut = [np.zeros((0, len(self.labels)), np.float32)], [np.zeros(0, bool)]
+        for features in self._encoded(rows):
+            found.append(model.logits(self._encoder, features, batch=batch))
+            if getattr(features, "cut", None) is not None:
+                cut.append(features.cut)
+        return np.concatenate(found), np.concatenate(cut)
 
     def exits(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
         """int64 [N]: which exit answers each row, counted from 0, the shallowest first.
@@ -153,7 +167,7 @@ def load(folder: Path | str, *, threads: int = 1) -> Predictor:
     """The predictor in an artefact folder, or in a run folder that has one, after checking every file's hash.
 
     Args:
-        folder: where ``understudy.json`` is, or a run folder.
+        folder: where ``understudy.json`` is, a run folder, or the one file that `export.single_file` wrote.
         threads: threads of an ONNX model. The encoders and the static family use one (their only product that may use
             more is numpy's matrix product, which takes what OPENBLAS_NUM_THREADS or OMP_NUM_THREADS allow).
 
@@ -163,7 +177,14 @@ def load(folder: Path | str, *, threads: int = 1) -> Predictor:
     """
     if threads < 1:
         raise UsageError(f"threads is at least 1, got {threads}")
-    folder = find(folder)
+    if Path(folder).is_file():
+        with tempfile.TemporaryDirectory(prefix="understudy-") as place:
+            unpack(Path(folder), Path(place))
+            return _load(Path(place), threads=threads)
+    return _load(find(folder), threads=threads)
+
+
+def _load(folder: Path, *, threads: int) -> Predictor:
     manifest = read_manifest(folder)
     path = folder / manifest["model"]["file"]
     try:

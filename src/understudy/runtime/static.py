@@ -125,7 +125,8 @@ def _rows(tensors: Mapping[str, np.ndarray], name: str, scale: str) -> np.ndarra
         raise ArtefactError(f"the tensor {name} has shape {rows.shape}, wanted two dimensions")
     found: np.ndarray = rows.astype(np.float32)
     if scale in tensors or rows.dtype == np.int8:
-        found *= _wanted(scale, tensors.get(scale), (len(rows),))[:, None]
+        with np.errstate(over="ignore"):  # what is not finite is said of everything at once
+            found *= _wanted(scale, tensors.get(scale), (len(rows),))[:, None]
     return found
 
 

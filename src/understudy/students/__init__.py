@@ -3,6 +3,7 @@
 from understudy.features import layer_stack
 from understudy.students.cut import cut, inheritance, reorder_labels, uniform_layers
 from understudy.students.exits import Exits, with_exits
+from understudy.students.families.ngram import Ngram
 from understudy.students.families.static import Static
 from understudy.students.families.vectors import principal_components, static_vectors
 from understudy.students.families.vision import Cnn, Mlp, Normalised
@@ -13,6 +14,7 @@ __all__ = [
     "Cnn",
     "Exits",
     "Mlp",
+    "Ngram",
     "Normalised",
     "Static",
     "Student",

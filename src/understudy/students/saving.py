@@ -12,12 +12,13 @@ from torch import nn
 from understudy import files
 from understudy.errors import StoreError, TeacherError, UsageError, choices
 from understudy.students.exits import Exits
+from understudy.students.families.ngram import Ngram
 from understudy.students.families.static import Static
 from understudy.students.families.vision import Cnn, Mlp, Normalised
 from understudy.students.student import Student
 
 FAMILY = "understudy_family"
-FAMILIES: dict[str, type[nn.Module]] = {"cnn": Cnn, "mlp": Mlp, "static": Static}
+FAMILIES: dict[str, type[nn.Module]] = {"cnn": Cnn, "mlp": Mlp, "ngram": Ngram, "static": Static}
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 

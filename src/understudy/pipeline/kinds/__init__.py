@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from understudy.pipeline.kinds.inherited import cut
-from understudy.pipeline.kinds.lookups import static
+from understudy.pipeline.kinds.lookups import ngram, static
 from understudy.pipeline.kinds.pictures import pictures
 from understudy.pipeline.material import Apprentice, Material
 from understudy.teachers import Loaded
 
 KINDS: dict[str, Callable[[Material, Loaded], Apprentice]] = {
     "static": static,
+    "ngram": ngram,
     "cut": cut,
     "cnn": pictures,
     "mlp": pictures,
