@@ -7,7 +7,9 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,7 @@ from understudy.encoding import (
     WordEncoder,
     load_encoder,
 )
-from understudy.encoding.words import split
+from understudy.encoding.splitting import split, split_all, uncut
 from understudy.errors import ArtefactError, DataError, StoreError, UsageError
 
 WORDS = ["my", "card", "where", "is", "?", "straße", "中"]
@@ -51,6 +53,9 @@ def encoders() -> dict[str, Any]:
         "pairs": WordEncoder(WORDS, buckets=1000, pairs=True),
         "characters": WordEncoder(WORDS, buckets=1000, characters=3),
         "everything": WordEncoder(WORDS, buckets=997, pairs=True, characters=4, lowercase=False),
+        "no dictionary": WordEncoder([], buckets=300, pairs=True, characters=4),
+        "no dictionary, words only": WordEncoder([], buckets=7),
+        "nothing": WordEncoder([]),
         "subwords": SubwordEncoder(tokenizer(), limit=12),
         "sequence": SequenceEncoder(WordEncoder(WORDS, buckets=50), limit=7),
         "sequence without buckets": SequenceEncoder(WordEncoder(WORDS, lowercase=False), limit=40),
@@ -166,6 +171,77 @@ def test_ids_do_not_depend_on_the_process() -> None:
     assert len(runs.pop()) > 20
 
 
+TRICKY = st.lists(
+    st.sampled_from([*"aB_9 '’.,!\0\x1c\x1f\n\x85\u00a0\u2028ßİΣςé中😀\ud800ﬁ", "''", "x" * 64, "x" * 65, "y" * 200])
+).map("".join)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(TRICKY | ANYTHING, max_size=6), st.booleans())
+def test_many_texts_are_split_like_one_by_one(texts: list[str], lowercase: bool) -> None:
+    wanted = [word for text in texts for word in [*split(text, lowercase=lowercase), "''"]]
+    got = split_all(texts, lowercase=lowercase)
+    if any(uncut(word) for word in got):
+        got = split_all(texts, lowercase=lowercase, careful=True)
+    assert got == wanted
+    assert not any(uncut(word) for word in wanted)
+
+
+@pytest.mark.parametrize("name", [name for name in encoders() if name != "subwords"])
+def test_one_text_alone_has_the_same_ids(name: str) -> None:
+    encoder = encoders()[name]
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(TRICKY | ANYTHING, min_size=1, max_size=4))
+    def same(texts: list[str]) -> None:
+        rows = encoder.encode({"text": texts})
+        for row, text in enumerate(texts):
+            memo, numbers = encoder.speak(text)
+            ids, ends, _ = memo.arrays()
+            places = [number - memo.first for number in numbers]
+            alone = [
+                i for n, p in zip(numbers, places, strict=True) for i in (ids[ends[p] : ends[p + 1]] if p >= 0 else [n])
+            ]
+            assert (alone or [0]) == rows[row].tolist()
+
+    same()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(ANYTHING.filter(lambda word: "\n" not in word), unique=True, max_size=30))
+def test_a_vocabulary_comes_back(words: list[str]) -> None:
+    with TemporaryDirectory() as folder:
+        for some in (words, sorted(words)):
+            encoder = WordEncoder(some)
+            assert load_encoder(folder, encoder.save(Path(folder))).words == tuple(some)  # type: ignore[union-attr]
+
+
+def test_vocabularies_that_are_none(tmp_path: Path) -> None:
+    entry = encoders()["words"].save(tmp_path)
+    whole = (tmp_path / "words.z").read_bytes()
+    for data in (
+        b"",
+        b"words",
+        whole[:-4],
+        zlib.compress(b"!ab\n(c"),
+        zlib.compress(b"\x10ab"),
+        zlib.compress(b"\xff"),
+    ):
+        (tmp_path / "words.z").write_bytes(data)
+        with pytest.raises(StoreError, match=r"words\.z"):
+            load_encoder(tmp_path, entry)
+    (tmp_path / "words.txt").write_text("my\ncard")  # as artefacts were before
+    assert load_encoder(tmp_path, {**entry, "file": "words.txt"}).words == ("my", "card")  # type: ignore[union-attr]
+
+
+def test_several_threads_may_meet_new_words() -> None:
+    encoder, texts = encoders()["everything"], [f"w{i} x{i % 7} card" for i in range(400)]
+    wanted = encoders()["everything"].encode({"text": texts})
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: encoder.encode({"text": texts}), range(8)):
+            np.testing.assert_array_equal(got.values, wanted.values)
+
+
 def test_split_folds_what_looks_the_same() -> None:
     assert split("Don’t") == split("don't") == ["don't"]
     assert split("ﬁne") == ["fine"]
@@ -189,7 +265,9 @@ def test_the_memory_of_words_is_bounded_and_changes_nothing(monkeypatch: pytest.
     monkeypatch.setattr(words, "_MEMO", 10)
     encoder = encoders()["everything"]
     np.testing.assert_array_equal(encoder.encode({"text": texts}).values, wanted)
-    assert len(encoder._ids) <= 10
+    for text in texts:
+        encoder.encode({"text": [text]})
+    assert len(encoder._memo) <= 10 + 3
 
 
 def test_chunks_join(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +323,17 @@ def test_subwords_are_those_of_transformers() -> None:
     assert "token_type_ids" not in SubwordEncoder(tokenizer(), limit=8, token_types=False).collate(
         encoder.encode({"text": texts}), [0]
     )
+
+
+def test_rows_beyond_the_limit_are_cut_and_marked() -> None:
+    encoder = SubwordEncoder(tokenizer(), limit=5)
+    features = encoder.encode({"text": ["my is where", "my is where ?", "", "my " * 1000]})
+    assert features.cut is not None
+    assert features.cut.tolist() == [False, True, False, True]
+    assert features.lengths.tolist() == [5, 5, 2, 5]
+    assert features.take([3, 0]).cut.tolist() == [True, False]  # type: ignore[union-attr]
+    pairs = SubwordEncoder(tokenizer(), limit=7, fields=("a", "b"))
+    assert pairs.encode({"a": ["my", "my is"], "b": ["is where ?", "is where ?"]}).cut.tolist() == [False, True]  # type: ignore[union-attr]
 
 
 def test_the_callers_tokenizer_is_left_alone() -> None:
@@ -362,8 +451,8 @@ def test_entries_that_cannot_be_loaded(tmp_path: Path) -> None:
         load_encoder(tmp_path, {key: value for key, value in entry.items() if key != "buckets"})
     with pytest.raises(ArtefactError, match=r"the sequence encoder .* has no 'limit'"):
         load_encoder(tmp_path, {**entry, "kind": "sequence"})
-    (tmp_path / "words.txt").unlink()
-    with pytest.raises(StoreError, match=r"words\.txt"):
+    (tmp_path / "words.z").unlink()
+    with pytest.raises(StoreError, match=r"words\.z"):
         load_encoder(tmp_path, entry)
     entry = encoders()["subwords"].save(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")

@@ -53,18 +53,19 @@ def test_one_scale_per_row_beats_one_per_table() -> None:
     _, module = student()
     tensors = static_tensors(module)
     table = module.table.weight.detach().numpy()
-    per_row = np.abs(tensors["table"] * tensors["scale"][:, None] - table)
+    scale = tensors["scale"].astype(np.float32)[:, None]
+    per_row = np.abs(tensors["table"] * scale - table)
     step = np.abs(table).max() / 127
     per_table = np.abs(np.rint(table / step) * step - table)
-    assert (per_row <= tensors["scale"][:, None] / 2 + 1e-6).all()
+    assert (per_row <= 0.501 * scale).all()
     assert per_row.mean() < 0.5 * per_table.mean()
     assert tensors["table"].dtype == np.int8
     assert np.abs(tensors["table"]).max() == 127
     with torch.no_grad():
         module.table.weight.zero_()
     assert not static_tensors(module)["table"].any(), "rows of zeros stay zeros, not NaN"
-    with pytest.raises(UsageError, match="8 or 32"):
-        static_tensors(module, bits=4)
+    with pytest.raises(UsageError, match="4, 8 or 32"):
+        static_tensors(module, bits=5)
 
 
 def common(**changes: Any) -> dict[str, Any]:
@@ -81,13 +82,13 @@ def test_static_round_trip(tmp_path: Path) -> None:
     )  # fmt: skip
     predictor = runtime.load(tmp_path / "artefact")
     wanted = StaticModel(tensors).logits(encoder.encode({"text": TEXTS}))
-    np.testing.assert_array_equal(predictor.logits(TEXTS), wanted)
+    np.testing.assert_allclose(predictor.logits(TEXTS), wanted, atol=1e-6)
     manifest = read_json(tmp_path / "artefact" / "understudy.json")
     assert manifest == predictor.manifest
     assert {"schema": 1, "understudy": understudy.__version__, "fields": ["text"], "x": [1]}.items() <= manifest.items()
     assert manifest["abstain_below"] == 0.4
     assert manifest["gates"][0]["name"] == "parity"
-    assert set(manifest["files"]) == {"static.safetensors", "words.txt"}
+    assert set(manifest["files"]) == {"static.safetensors", "words.z"}
     assert (tmp_path / "artefact" / "README.md").read_text() == "# Card\n"
 
 

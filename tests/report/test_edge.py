@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import unicodedata
+import zlib
 from pathlib import Path
 
 from understudy.encoding import SequenceEncoder, WordEncoder
@@ -27,6 +28,16 @@ def text(generator: random.Random) -> str:
         for _ in range(generator.randint(0, 12))
     ]
     return "".join(drawn)
+
+
+def test_the_page_reads_the_vocabulary_as_python_does(browser: Browser, tmp_path: Path) -> None:
+    words = sorted([*WORDS, "cards", "cardboard", "𝒳𝒴", "𝒳𝒵", "éa", "éab"])
+    entry = SequenceEncoder(WordEncoder(words), limit=8).save(tmp_path)
+    text = zlib.decompress((tmp_path / entry["file"]).read_bytes()).decode()
+    browser.open(PAGE)
+    assert browser.value(f"JSON.stringify(vocabulary({json.dumps(text)}))") == json.dumps(
+        words, ensure_ascii=False, separators=(",", ":")
+    )
 
 
 def test_the_page_encodes_as_python_does(browser: Browser) -> None:

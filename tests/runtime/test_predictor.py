@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from understudy import runtime
 from understudy.encoding import Ragged
 from understudy.errors import ArtefactError, DataError, UsageError
-from understudy.runtime import StaticModel
-from understudy.runtime import static as static_module
+from understudy.runtime import StaticModel, pooling
 
 from .conftest import LABELS, Made, static
 
@@ -41,7 +40,7 @@ def test_probabilities_labels_and_abstention(shared: Made) -> None:
     answers = predictor.predict(shared.rows)
     assert len({answer["abstained"] for answer in answers}) == 2, "the rows should show both"
     for row, answer, chances in zip(shared.rows, answers, got, strict=True):
-        assert set(answer) == {*row, "label", "probabilities", "abstained"}
+        assert set(answer) - {"truncated"} == {*row, "label", "probabilities", "abstained"}
         assert list(answer["probabilities"]) == list(LABELS)
         assert answer["label"] == LABELS[int(chances.argmax())]
         assert answer["abstained"] == bool(chances.max() < 0.5)
@@ -112,13 +111,38 @@ def test_bad_images_name_row_and_column(all_made: dict[str, Made], image: Any) -
 
 
 def test_bad_rows_are_counted_over_chunks(all_made: dict[str, Made], monkeypatch: pytest.MonkeyPatch) -> None:
+    from understudy.encoding import words
     from understudy.runtime import predictor
 
     monkeypatch.setattr(predictor, "_TEXTS", 4)
-    loaded = runtime.load(all_made["static"].folder)
-    np.testing.assert_allclose(loaded.logits(all_made["static"].rows), all_made["static"].logits, atol=2e-5)
-    with pytest.raises(DataError, match="row 10,"):
-        loaded.logits(["fine"] * 9 + [None])  # type: ignore[list-item]
+    monkeypatch.setattr(words, "_CHUNK", 4)
+    for name in ("static", "subwords"):
+        loaded = runtime.load(all_made[name].folder)
+        np.testing.assert_allclose(loaded.logits(all_made[name].rows), all_made[name].logits, atol=2e-5)
+        with pytest.raises(DataError, match="row 10,"):
+            loaded.logits(["fine"] * 9 + [None])  # type: ignore[list-item]
+
+
+def test_labels_alone_are_those_of_the_answers(shared: Made) -> None:
+    predictor = runtime.load(shared.folder)
+    wanted = [LABELS[best] for best in shared.logits.argmax(axis=1)]
+    assert predictor.labels_of(shared.rows) == wanted
+    assert [predictor.label(row) for row in shared.rows[:10]] == wanted[:10]
+    assert predictor.labels_of([]) == []
+
+
+def test_what_was_cut_says_so(all_made: dict[str, Made]) -> None:
+    predictor = runtime.load(all_made["subwords"].folder)  # up to 8 ids
+    answers = predictor.predict(["card", "card " * 8, "card " * 9, "", "card " * 100_000])
+    assert [answer.get("truncated") for answer in answers] == [None, None, True, None, True]
+    assert predictor.predict_one("card " * 9)["truncated"] is True
+    assert answers[1]["probabilities"] == pytest.approx(answers[2]["probabilities"])
+
+
+@pytest.mark.parametrize("text", ["", "😀", "\0", "\ud800", "where \ud800 card", "x" * 1_000_000])
+def test_odd_texts_of_subwords(all_made: dict[str, Made], text: str) -> None:
+    predictor = runtime.load(all_made["subwords"].folder)
+    assert predictor.predict_one(text)["label"] == predictor.label(text) in LABELS
 
 
 def test_calls_that_cannot_be_meant(all_made: dict[str, Made]) -> None:
@@ -150,12 +174,14 @@ TENSORS = {
 @given(
     st.lists(st.lists(st.integers(0, 29), min_size=1, max_size=40), min_size=1, max_size=12),
     st.sampled_from([4, 40, 1 << 18]),
+    st.sampled_from([1, 3, 256]),
 )
-def test_pooling_does_not_depend_on_the_block(rows: list[list[int]], block: int) -> None:
+def test_pooling_does_not_depend_on_blocks_and_pieces(rows: list[list[int]], block: int, piece: int) -> None:
     model = StaticModel(TENSORS)
     features = Ragged(np.array([i for row in rows for i in row], np.int32), np.cumsum([0, *map(len, rows)]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(static_module, "_BLOCK", block)
+        patch.setattr(pooling, "_NUMBERS", block)
+        patch.setattr(pooling, "_PIECE", piece)
         got = model.logits(features)
         alone = np.concatenate([model.logits(features.take([i])) for i in range(len(rows))])
     vectors = [TENSORS["table"][row] * np.float64(0.01) for row in rows]

@@ -128,6 +128,7 @@ def _families() -> dict[str, Case]:
 
     half = [0.5, 0.5, 0.5]
     return {
+        "ngram": Case(lambda: students.Ngram(50, 8, 3), "bags"),
         "static": Case(lambda: students.Static(50, 8, 3, hidden=6), "bags"),
         "conv": Case(lambda: students.Conv(60, 3, dimensions=8, width=6, hidden=5), "tokens"),
         "gru": Case(lambda: students.Gru(60, 3, dimensions=8, width=6, hidden=5), "tokens"),
@@ -149,6 +150,7 @@ def _families() -> dict[str, Case]:
 
 
 FAMILIES = (
+    "ngram",
     "static",
     "conv",
     "gru",

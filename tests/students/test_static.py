@@ -69,13 +69,13 @@ def test_shapes_that_the_exporter_reads() -> None:
 
 
 def test_words_are_dropped_at_the_stated_share_and_no_bag_is_emptied() -> None:
-    from understudy.students.families.static import _thinned
+    from understudy.students.families.bags import thinned
 
     torch.manual_seed(0)
     lengths = torch.tensor([1, 2, 40] * 300)
     offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
     ids = torch.arange(int(offsets[-1]))
-    kept, ends = _thinned(ids, offsets, 0.3)
+    kept, ends = thinned(ids, offsets, 0.3)
     left = ends.diff()
     assert bool((left >= 1).all())
     assert int(ends[-1]) == len(kept)
@@ -85,7 +85,7 @@ def test_words_are_dropped_at_the_stated_share_and_no_bag_is_emptied() -> None:
     assert abs(float(left[lengths == 2].float().mean()) - 1.49) < 0.08
     bags = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
     assert torch.equal(bags[kept], torch.repeat_interleave(torch.arange(len(left)), left))  # still in its own bag
-    everything, _ = _thinned(ids, offsets, 0.999)
+    everything, _ = thinned(ids, offsets, 0.999)
     assert len(everything) < 1.2 * len(lengths)
 
 

@@ -32,11 +32,13 @@ class Ragged:
         values: int32 [M].
         offsets: int64 [N + 1], rising, from 0 to M.
         types: int8 [M], the segment of each value (0 or 1), or None where all are 0.
+        cut: bool [N], the rows that were longer than the encoder's limit and lost their ends; None where it has none.
     """
 
     values: np.ndarray
     offsets: np.ndarray
     types: np.ndarray | None = None
+    cut: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -57,7 +59,8 @@ class Ragged:
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         where = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return Ragged(self.values[where], offsets, None if self.types is None else self.types[where])
+        types = None if self.types is None else self.types[where]
+        return Ragged(self.values[where], offsets, types, None if self.cut is None else self.cut[rows])
 
     def first(self, most: int) -> Ragged:
         """At most so many values of every row, the first ones.

@@ -71,17 +71,18 @@ class SubwordEncoder:
             found = map(tokenizer.encode, rows)
         else:
             found = (tokenizer.encode(*row) for row in rows)
-        values, types, lengths = [], [], []
+        values, types, lengths, cut = [], [], [], []
         for encoding in found:
             ids = encoding.ids
             values.append(np.array(ids, np.int32))
             lengths.append(len(ids))
+            cut.append(len(ids) >= self.limit and bool(encoding.overflowing))
             if len(self.fields) == 2:
                 types.append(np.array(encoding.type_ids, np.int8))
         offsets = np.zeros(len(lengths) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         flat = np.concatenate(values) if values else np.zeros(0, np.int32)
-        return Ragged(flat, offsets, np.concatenate(types) if types else None)
+        return Ragged(flat, offsets, np.concatenate(types) if types else None, np.array(cut, bool))
 
     def collate(self, features: Ragged, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, int64 [N, L], L the longest of the rows."""

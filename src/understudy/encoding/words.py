@@ -1,16 +1,15 @@
-"""Words, pairs of words and character n-grams as ids: the whole tokenizer of a static student.
+"""Words, pairs of words and character n-grams as ids: the whole tokenizer of a student that looks vectors up.
 
-A sub-word tokenizer alone costs more than the whole budget of a static student, so this one is a regular expression
-and a dictionary. What is not in the dictionary is hashed with CRC-32, which is the same on every machine.
+A sub-word tokenizer alone costs more than the whole budget of such a student, so this one is a split and a dictionary.
+What is not in the dictionary is hashed with CRC-32, which is the same on every machine.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, pairwise
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,34 +17,42 @@ from zlib import crc32
 import numpy as np
 
 from understudy.encoding.features import Ragged, columns, not_text
-from understudy.errors import StoreError, UsageError
-from understudy.files import content_hash, write_bytes
+from understudy.encoding.memo import Memo, Uncut
+from understudy.encoding.splitting import split, split_all
+from understudy.encoding.vocabulary import FILE, read_words, write_words
+from understudy.errors import UsageError
+from understudy.files import content_hash
 
-FILE = "words.txt"
 EMPTY = 0  # the id of a row in which nothing was found
-_MEMO = 200_000  # words remembered; a server that meets endless new words must not grow without end
-_CHUNK = 8192  # rows whose ids are held as Python integers at a time
+_MEMO = 50_000  # words remembered; a server that meets endless new words must not grow without end
+_CHUNK = 4096  # texts that are split at once
+_LETTERS = 1 << 21  # and the letters of all of them, unless one text alone has more
 _MIX = 0x9E3779B1  # odd, so that multiplying by it loses nothing modulo 2^32: "a b" and "b a" are different pairs
-# Pieces of at most 64 letters keep one endless "word" (base64, say) from costing more than its length.
-_split = re.compile(r"\w{1,64}(?:'\w{1,16})?|[^\w\s]").findall
 
 
-def split(text: str, *, lowercase: bool = True) -> list[str]:
-    """The words and punctuation marks of a text, in order.
+@dataclass(frozen=True)
+class Spoken:
+    """The words of N texts as numbers of a memo, flat: text i is ``words[starts[i]:starts[i] + lengths[i]]``.
 
-    >>> split("Where's my card?")
-    ["where's", 'my', 'card', '?']
+    Attributes:
+        memo: knows the ids of every number.
+        words: int64 [M]; behind every text is ``memo.first``, the number of no word.
+        pairs: int64 [M], the id of each word and the next; ``memo.first`` where there is none. None without pairs.
+        starts, lengths: int64 [N].
     """
-    if not text.isascii():  # ligatures, full-width letters, combining accents, typographic apostrophes
-        text = unicodedata.normalize("NFKC", text).replace("’", "'")
-    return _split(text.lower() if lowercase else text)
+
+    memo: Memo
+    words: np.ndarray
+    pairs: np.ndarray | None
+    starts: np.ndarray
+    lengths: np.ndarray
 
 
 class WordEncoder:
     """A bag of ids for every text: 0 = empty, 1..W = words, then hashed buckets.
 
     Args:
-        words: the dictionary; word i has id i + 1.
+        words: the dictionary; word i has id i + 1. Without one everything is hashed.
         buckets: how many ids share everything hashed: unknown words, pairs, n-grams. 0 drops unknown words.
         pairs: add one hashed id for every two neighbouring words.
         characters: add one hashed id for every ``characters`` neighbouring letters of ``<word>``; 0 is off.
@@ -75,9 +82,8 @@ class WordEncoder:
         self.lowercase, self.fields = lowercase, tuple(fields)
         self.size = 1 + len(self.words) + buckets
         self._first = 1 + len(self.words)
-        known = {word: i for i, word in enumerate(self.words, 1)}
-        self._ids = _Ids(known, self._first, buckets, characters)
-        self._hashes = _Hashes()
+        self._known = {word: i for i, word in enumerate(self.words, 1)}
+        self._memo = Memo(self.size, self.ids_of)
 
     @classmethod
     def fit(
@@ -91,11 +97,14 @@ class WordEncoder:
         lowercase: bool = True,
         fields: Sequence[str] = ("text",),
     ) -> WordEncoder:
-        """An encoder with the ``most`` frequent words of some texts; equally frequent ones in alphabetical order."""
+        """An encoder with the ``most`` frequent words of some texts, in alphabetical order, in which they ship smaller.
+
+        Of equally frequent ones the alphabetically first are kept.
+        """
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(split(text, lowercase=lowercase))
-        kept = sorted(counts, key=lambda word: (-counts[word], word))[:most]
+        kept = sorted(sorted(counts, key=lambda word: (-counts[word], word))[:most])
         return cls(kept, buckets=buckets, pairs=pairs, characters=characters, lowercase=lowercase, fields=fields)
 
     @property
@@ -103,16 +112,40 @@ class WordEncoder:
         """Changes with the words, their order and every setting."""
         return content_hash(repr(sorted(self._settings().items())), *self.words)
 
+    def ids_of(self, word: str) -> list[int]:
+        """All ids of one word: its own and those of its n-grams; none of an unknown word without buckets."""
+        ids = [self._known[word]] if word in self._known else [self._bucket("w:" + word)] if self.buckets else []
+        if n := self.characters:
+            wrapped = f"<{word}>"
+            ids += [self._bucket("c:" + wrapped[i : i + n]) for i in range(max(1, len(wrapped) - n + 1))]
+        return ids
+
     def encode(self, inputs: Mapping[str, Sequence[Any]]) -> Ragged:
         """Ids of every row, at least one each. Raises RowError where a row holds no text."""
+        parts = [_bags(spoken) for spoken in self.spoken(inputs)]
+        lengths = np.concatenate([np.zeros(1, np.int64), *(lengths for _, lengths in parts)])
+        return Ragged(np.concatenate([np.zeros(0, np.int32), *(ids for ids, _ in parts)]), np.cumsum(lengths))
+
+    def spoken(self, inputs: Mapping[str, Sequence[Any]]) -> Iterator[Spoken]:
+        """The words of all rows, some thousand rows at a time. Raises RowError where a row holds no text."""
         texts = self._texts(inputs)
-        chunks, ends, total = [], [np.zeros(1, np.int64)], 0
-        for start in range(0, len(texts), _CHUNK):
-            values, lengths = self._chunk(texts[start : start + _CHUNK], start)
-            chunks.append(np.array(values, np.int32))
-            ends.append(total + np.array(lengths, np.int64))
-            total += len(values)
-        return Ragged(np.concatenate(chunks) if chunks else np.zeros(0, np.int32), np.concatenate(ends))
+        start = 0
+        while start < len(texts):
+            some = texts[start : start + _CHUNK]
+            if (letters := sum(map(len, some))) > _LETTERS and len(some) > 1:
+                some = some[: max(1, len(some) * _LETTERS // letters)]
+            yield self._speak(some)
+            start += len(some)
+
+    def speak(self, text: str) -> tuple[Memo, list[int]]:
+        """`spoken` of one text, as cheap as it can be: the numbers of its words, then the ids of its pairs."""
+        memo = self._remembered()
+        words = list(map(memo.__getitem__, split(text, lowercase=self.lowercase)))
+        if self.pairs:
+            first, buckets = self._first, self.buckets
+            hashes = memo.hashes_of(words)
+            words += [first + (a * _MIX + b & 0xFFFFFFFF) % buckets for a, b in pairwise(hashes)]
+        return memo, words
 
     def collate(self, features: Ragged, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """``ids`` int64 [M] and ``offsets`` int64 [N + 1] of some rows."""
@@ -124,20 +157,17 @@ class WordEncoder:
         return features.lengths
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write ``words.txt``; the entry for a manifest."""
-        write_bytes(folder / FILE, "\n".join(self.words).encode("utf-8", "surrogatepass"))
-        return {"kind": self.kind, "file": FILE, **self._settings()}
+        """Write the words, where there are any; the entry for a manifest."""
+        if self.words:
+            write_words(folder / FILE, self.words)
+        return {"kind": self.kind, "file": FILE if self.words else None, **self._settings()}
 
     @classmethod
     def load(cls, folder: Path, entry: Mapping[str, Any]) -> WordEncoder:
         """The encoder that `save` wrote."""
-        path = folder / entry["file"]
-        try:
-            text = path.read_bytes().decode("utf-8", "surrogatepass")
-        except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"cannot read the words in {path}: {error}") from error
+        words = read_words(folder / entry["file"]) if entry["file"] is not None else ()
         names = ("buckets", "pairs", "characters", "lowercase", "fields")
-        return cls(text.split("\n") if text else (), **{name: entry[name] for name in names})
+        return cls(words, **{name: entry[name] for name in names})
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -145,67 +175,65 @@ class WordEncoder:
             "fields": list(self.fields),
         }  # fmt: skip
 
-    def _texts(self, inputs: Mapping[str, Sequence[Any]]) -> Sequence[Any]:
+    def _bucket(self, text: str) -> int:
+        return self._first + crc32(text.encode("utf-8", "surrogatepass")) % self.buckets
+
+    def _texts(self, inputs: Mapping[str, Sequence[Any]]) -> Sequence[str]:
         found = columns(inputs, self.fields)
-        if len(found) == 1:
-            return found[0]
         for field, column in zip(self.fields, found, strict=True):
-            for row, value in enumerate(column):
-                if not isinstance(value, str):
-                    raise not_text(row, field, value)
-        return [" ".join(row) for row in zip(*found, strict=True)]
+            if set(map(type, column)) - {str}:
+                for row, value in enumerate(column):
+                    if not isinstance(value, str):
+                        raise not_text(row, field, value)
+        return found[0] if len(found) == 1 else [" ".join(row) for row in zip(*found, strict=True)]
 
-    def _chunk(self, texts: Sequence[Any], start: int) -> tuple[list[int], list[int]]:
-        """Ids of some texts in one list, and where each text ends in it."""
-        values: list[int] = []
-        ends: list[int] = []
-        lowercase, pairs, characters = self.lowercase, self.pairs, self.characters
-        id_of, hash_of = self._ids.__getitem__, self._hashes.__getitem__
-        first, buckets = self._first, self.buckets
-        end = 0
-        for row, text in enumerate(texts, start):
-            if not isinstance(text, str):
-                raise not_text(row, self.fields[0], text)
-            words = split(text, lowercase=lowercase)
-            if characters or not buckets:  # several ids to a word, or none
-                values.extend(chain.from_iterable(map(id_of, words)))
-            else:
-                values.extend(map(id_of, words))
-            if pairs:
-                values.extend([first + (a * _MIX + b & 0xFFFFFFFF) % buckets for a, b in pairwise(map(hash_of, words))])
-            if len(values) == end:
-                values.append(EMPTY)
-            end = len(values)
-            ends.append(end)
-        return values, ends
+    def _remembered(self) -> Memo:
+        """The words met so far, or a fresh start where they are too many; whoever holds the old ones may keep them."""
+        if len(self._memo) > _MEMO:
+            self._memo = Memo(self.size, self.ids_of)
+        return self._memo
 
+    def _speak(self, texts: Sequence[str]) -> Spoken:
+        memo = self._remembered()
+        try:
+            numbers = list(map(memo.__getitem__, split_all(texts, lowercase=self.lowercase)))
+        except Uncut:
+            careful = split_all(texts, lowercase=self.lowercase, careful=True)
+            numbers = list(map(memo.__getitem__, careful))
+        words = np.array(numbers, np.int64)
+        ends = np.flatnonzero(words == memo.first)
+        starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
+        return Spoken(memo, words, self._pairs(memo, words, ends) if self.pairs else None, starts, ends - starts)
 
-class _Ids(dict[str, Any]):
-    """Word -> its id (words only), or all ids of the word and its n-grams, computed when first met."""
-
-    def __init__(self, known: Mapping[str, int], first: int, buckets: int, characters: int) -> None:
-        super().__init__()
-        self.known, self.first, self.buckets, self.characters = known, first, buckets, characters
-
-    def __missing__(self, word: str) -> Any:
-        if len(self) >= _MEMO:
-            self.clear()
-        ids = [self.known[word]] if word in self.known else [self.bucket("w:" + word)] if self.buckets else []
-        if n := self.characters:
-            wrapped = f"<{word}>"
-            ids += [self.bucket("c:" + wrapped[i : i + n]) for i in range(max(1, len(wrapped) - n + 1))]
-        self[word] = found = tuple(ids) if n or not self.buckets else ids[0]
-        return found
-
-    def bucket(self, text: str) -> int:
-        return self.first + crc32(text.encode("utf-8", "surrogatepass")) % self.buckets
+    def _pairs(self, memo: Memo, words: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        hashes = memo.arrays()[2].take(words - memo.first)
+        mixed = hashes * np.uint32(_MIX)
+        mixed[:-1] += hashes[1:]  # modulo 2^32
+        mixed %= np.uint32(self.buckets)
+        pairs = mixed.astype(np.int64)
+        pairs += self._first
+        pairs[ends] = pairs[ends - 1] = memo.first
+        return pairs
 
 
-class _Hashes(dict[str, int]):
-    """Word -> CRC-32 of its UTF-8 bytes, computed when first met."""
+def _bags(spoken: Spoken) -> tuple[np.ndarray, np.ndarray]:
+    """Ids int32 of every text, those of its words before those of its pairs, and how many int64 [N]."""
+    ids, ends, _ = spoken.memo.arrays()
+    numbers = spoken.words - spoken.memo.first
+    counts = ends[numbers + 1] - ends[numbers]
+    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    of_words = before[spoken.starts + spoken.lengths] - before[spoken.starts]
+    of_pairs = np.maximum(spoken.lengths - 1, 0) * (spoken.pairs is not None)
+    lengths = np.maximum(of_words + of_pairs, 1)
+    starts = np.cumsum(lengths) - lengths
+    values = np.full(int(lengths.sum()), EMPTY, np.int32)
+    values[_places(starts, of_words)] = ids[_places(ends[numbers], counts)]
+    if spoken.pairs is not None:
+        values[_places(starts + of_words, of_pairs)] = spoken.pairs[spoken.pairs != spoken.memo.first]
+    return values, lengths
 
-    def __missing__(self, word: str) -> int:
-        if len(self) >= _MEMO:
-            self.clear()
-        self[word] = found = crc32(word.encode("utf-8", "surrogatepass"))
-        return found
+
+def _places(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Where stretches lie that start there and are so long: [5, 9], [2, 1] -> [5, 6, 9]."""
+    ends = np.cumsum(counts)
+    return np.repeat(starts - ends + counts, counts) + np.arange(int(ends[-1]) if len(ends) else 0)

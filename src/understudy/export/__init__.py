@@ -7,6 +7,7 @@ from understudy.export.exits import parts_to_onnx, quantise_parts
 from understudy.export.graph import to_onnx
 from understudy.export.parity import parity
 from understudy.export.quantise import quantise_dynamic, quantise_static
+from understudy.export.single import single_file
 from understudy.export.static import static_tensors
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "quantise_dynamic",
     "quantise_parts",
     "quantise_static",
+    "single_file",
     "static_tensors",
     "to_onnx",
     "write_artefact",

@@ -12,6 +12,7 @@ _WORDS = {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "temperature": 
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     "text-classification": {
         "static": {**_WORDS, "dimensions": 256, "hidden": 256, "buckets": 16_384},
+        "ngram": {**_WORDS, "learning_rate": 5e-3, "dimensions": 64, "buckets": 65_536},
         "conv": {**_WORDS, "width": 128, "dimensions": 64, "hidden": 128, "buckets": 1024},
         "gru": {**_WORDS, "width": 128, "dimensions": 64, "hidden": 128, "buckets": 1024},
         "transformer": {
@@ -64,6 +65,11 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
             f'student "{recipe.student.family}" cannot do {task}: {choices(recipe.student.family, families)}'
         )
     family = families[recipe.student.family]
+    if recipe.export.bits != 8 and "buckets" not in family:
+        raise RecipeError(
+            f'export.bits is {recipe.export.bits}, which is for tables that are looked up (static, ngram); "'
+            f'{recipe.student.family}" ships in 8 bits'
+        )
     teacher = TEACHERS[recipe.teacher.path if recipe.teacher.path in TEACHERS else "encoder"]
     precision = recipe.train.precision
     decided: dict[str, Any] = {
@@ -73,7 +79,7 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
         "train.learning_rate": recipe.train.learning_rate or family["learning_rate"],
         "train.precision": family["precision"] if precision == "auto" else precision,
         "objective.temperature": recipe.objective.temperature or _temperature(recipe, family["temperature"]),
-        **{f"student.{key}": _or(getattr(recipe.student, key), family.get(key)) for key in SIZES},
+        **{f"student.{key}": family.get(key) for key in SIZES if getattr(recipe.student, key) is None},
         "teacher.epochs": recipe.teacher.epochs or teacher["epochs"],
         "teacher.learning_rate": recipe.teacher.learning_rate or teacher["learning_rate"],
         "teacher.width": recipe.teacher.width or teacher.get("width"),
@@ -83,10 +89,6 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
         "teacher.targets": _targets(recipe),
     }
     return with_values(recipe, {key: value for key, value in decided.items() if value is not None})
-
-
-def _or(said: Any, usual: Any) -> Any:
-    return usual if said is None else said
 
 
 def _targets(recipe: Recipe) -> str:

@@ -26,6 +26,7 @@ from understudy.statistics import METRICS
 from understudy.teachers import Loaded, describe, merged, score_rows
 
 OUT_OF_SCOPE = ("oos", "out_of_scope", "out-of-scope", "out of scope")
+ORDER_AWARE = {"static": False, "ngram": False} | dict.fromkeys(("conv", "gru", "transformer", "cut"), True)
 SAMPLE = 2000  # training rows on which the student's ceiling is looked for
 
 Array = np.ndarray[Any, Any]
@@ -232,10 +233,10 @@ def _models(
         models["student"]["inheritance"] = dict(kind.inheritance)
     predictor = runtime.load(cast.artefact, threads=threads)
     models["artefact"] = {
-        "model": f"INT8 {kind.exporting} of the student",
+        "model": f"INT{material.recipe.export.bits} {kind.exporting} of the student",
         "parameters": students.parameters(pair["student"]),
         "bytes": cast.exported["bytes"],
-        "bits": 8,
+        "bits": material.recipe.export.bits,
         **_measured(material, scored["artefact"]),
         **timed(lambda rows: predictor.predict_proba(rows, batch=len(rows)), test, **more),
     }
@@ -294,9 +295,7 @@ def _facts(
         temperature=float(recipe.objective.temperature or 1.0),
         alpha=float(recipe.objective.alpha),
         unlabelled_rows=0 if unlabelled is None else len(unlabelled),
-        order_aware={"static": False, "conv": True, "gru": True, "transformer": True, "cut": True}.get(
-            recipe.student.family
-        ),
+        order_aware=ORDER_AWARE.get(recipe.student.family),
         inputs="images" if "image" in material.task.fields else "text",
     )
 

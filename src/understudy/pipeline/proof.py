@@ -126,7 +126,7 @@ def _how(material: Material) -> dict[str, str]:
         str(
             metric
         ): f"on {len(splits.test):,} test rows, opened once; 95 % intervals (Wilson for rates, else bootstrap)",
-        "retention": f"{metric} of the artefact (torch-free runtime, INT8) divided by the teacher's",
+        "retention": f"{metric} of the artefact (torch-free runtime, INT{recipe.export.bits}) divided by the teacher's",
         "gap closed": "(student - twin) / (teacher - twin); not defined where the teacher is no better than the twin",
         "verdict": "student minus twin, paired bootstrap over test rows (and seeds), against the margin",
         "calibration": "one temperature per model, fitted on validation; ECE over 15 bins of equal width",

@@ -127,9 +127,9 @@ class Data(Section):
 class Student(Section):
     """What learns."""
 
-    family: Literal["static", "conv", "gru", "transformer", "cut", "cnn", "mlp"] = Field(
-        description="static: a bag of word vectors; conv, gru, transformer: words in order; cut: less of the teacher "
-        "(layers, width, sub-words); cnn, mlp: for images."
+    family: Literal["static", "ngram", "conv", "gru", "transformer", "cut", "cnn", "mlp"] = Field(
+        description="static: a bag of word vectors; ngram: hashed vectors and one matrix; conv, gru, transformer: "
+        "words in order; cut: less of the teacher (layers, width, sub-words); cnn, mlp: for images."
     )
     layers: Count | tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None,
@@ -146,16 +146,20 @@ class Student(Section):
     hidden: Count | None = Field(
         None, description="Width of the head's hidden layer, of families that read words; by family when unset."
     )
-    words: Count = Field(30_000, description="Most words in the vocabulary of families that read words.")
+    words: int = Field(
+        30_000,
+        ge=0,
+        description="Most words in the vocabulary of families that read words; 0: no vocabulary, words are hashed too.",
+    )
     buckets: Annotated[int, Field(ge=0)] | None = Field(
         None,
-        description="Hashed entries for unknown words, and for word pairs and character n-grams (static); 0: none; by "
-        "family when unset.",
+        description="Hashed entries for unknown words, and for word pairs and character n-grams (static, ngram); 0: "
+        "none; by family when unset.",
     )
-    pairs: bool = Field(True, description="static: word pairs as features.")
-    characters: int = Field(4, ge=0, le=8, description="static: length of character n-grams; 0: none.")
+    pairs: bool = Field(True, description="static, ngram: word pairs as features.")
+    characters: int = Field(4, ge=0, le=8, description="static, ngram: length of character n-grams; 0: none.")
     feature_dropout: Dropout = Field(
-        0.15, description="Share of a row's words (static: of all its features) dropped in training."
+        0.15, description="Share of a row's words (static, ngram: of all its features) dropped in training."
     )
     width: Count | None = Field(
         None,
@@ -203,7 +207,7 @@ class Objective(Section):
 
     temperature: Annotated[float, Field(gt=0)] | Auto | None = Field(
         None,
-        description="Softens both sides; auto: chosen on validation; unset: auto for static students, 4 otherwise.",
+        description="Softens both sides; auto: chosen on validation; unset: auto for static and ngram, 4 otherwise.",
     )
     alpha: Share | Auto = Field(0.1, description="Weight of the hard labels, 0 to 1; auto: chosen on validation.")
     class_weights: Literal["none", "balanced"] = Field(
@@ -248,6 +252,7 @@ class Export(Section):
     max_mb: Positive | None = Field(
         None, description="Gate: most megabytes (1e6 bytes) of the artefact, vocabulary included."
     )
+    bits: Literal[4, 8] = Field(8, description="static, ngram: bits of a number in the table that ships.")
     floors: dict[str, Share] = Field({}, description="Gate: label -> lowest recall on validation.")
     calibration_rows: Count = Field(512, description="Training rows that calibrate a static INT8 graph.")
 

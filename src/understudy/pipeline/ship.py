@@ -86,8 +86,14 @@ def ship(material: Material, kind: Apprentice, student: nn.Module, *, teacher: L
     write_tensors(material.folder / "scores" / "validation.safetensors", scores)
     reached = {name: metric.function(rows.labels, found[name].argmax(1)) for name in ("fp32", "int8")}
     reached |= {"int8, with exits": after} if leaving else {}
+    bits = f"int{material.recipe.export.bits}"
     rungs = [
-        {"rung": name, "bytes": sizes[name[:4]], "metric": value, "drop": 100 * metric.gain(before, value)}
+        {
+            "rung": name.replace("int8", bits),
+            "bytes": sizes[name[:4]],
+            "metric": value,
+            "drop": 100 * metric.gain(before, value),
+        }
         for name, value in reached.items()
     ]
     return {
@@ -152,7 +158,10 @@ def _models(material: Material, kind: Apprentice, student: nn.Module, place: Pat
         rows = _calibration(material, kind) if _exporting(kind, student) == "calibrated" else None
         return {"fp32": parts, "int8": export.quantise_parts(parts, folders[1], rows)}
     if kind.exporting == "static":
-        return {"fp32": export.static_tensors(student, bits=32), "int8": export.static_tensors(student)}
+        return {
+            "fp32": export.static_tensors(student, bits=32),
+            "int8": export.static_tensors(student, bits=material.recipe.export.bits),
+        }
     exact, small = place / "fp32.onnx", place / "int8.onnx"
     to_graph(student, kind.encoder, material.splits.validation, exact)
     if kind.exporting == "dynamic":
@@ -189,7 +198,7 @@ def _gates(
     limits, threads = material.recipe.export, material.recipe.evaluation.threads or 1
     gates = [
         gate("parity (largest difference in logits)", PARITY, parity["max_abs_error"], at_most=True),
-        gate(f"INT8 {'and exits ' if exits else ''}loss (points)", limits.max_drop, drop, at_most=True),
+        gate(f"INT{limits.bits} {'and exits ' if exits else ''}loss (points)", limits.max_drop, drop, at_most=True),
         gate("same labels without torch (share)", 1.0, _alone(draft, rows), at_least=True),
     ]
     if limits.max_mb is not None:

@@ -92,7 +92,7 @@ def between(recipe: Recipe, teacher: Loaded) -> dict[str, Any]:
     Source: Mirzadeh et al. 2020, arXiv 1902.03393, where the best assistant is halfway in accuracy.
     """
     student = recipe.student
-    if student.family in ("static", "conv", "gru", "transformer"):
+    if student.family in ("static", "ngram", "conv", "gru", "transformer"):
         return {"student.family": "cut", "student.layers": None}
     if student.family == "cut":
         depth = len(students.layer_stack(teacher.parent.model)[1])

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from understudy.encoding import Encoder, RowError, load_encoder
+from understudy.encoding import Encoder, RowError, WordEncoder, load_encoder
 from understudy.errors import ArtefactError, StoreError, UsageError
 from understudy.files import read_tensors
 from understudy.runtime.artefact import find, read_manifest
 from understudy.runtime.exits import ExitsModel
 from understudy.runtime.graph import GraphModel
+from understudy.runtime.lookup import Lookup
+from understudy.runtime.single import unpack
 from understudy.runtime.static import StaticModel
 
 Row = str | Mapping[str, Any]
+Model = Lookup | GraphModel | ExitsModel
 _TEXTS, _IMAGES = 8192, 256  # rows encoded at a time: bounds the memory, whatever the number of rows
 
 
@@ -28,58 +33,85 @@ class Predictor:
         labels: the K labels, in the order of the logits.
     """
 
-    def __init__(
-        self, manifest: Mapping[str, Any], encoder: Encoder, model: StaticModel | GraphModel | ExitsModel
-    ) -> None:
+    def __init__(self, manifest: Mapping[str, Any], encoder: Encoder, model: Model) -> None:
         self.manifest, self.labels = manifest, tuple(manifest["labels"])
         self._encoder, self._model = encoder, model
         self._temperature, self._abstain_below = float(manifest["temperature"]), float(manifest["abstain_below"])
+        # One bare string is all that such a model reads, so that nothing need be made of it first.
+        self._lookup = model if isinstance(model, Lookup) and len(encoder.fields) == 1 else None
 
     def predict(self, rows: Sequence[Row], *, batch: int = 32) -> list[dict[str, Any]]:
         """Every row as it came, plus ``label``, ``probabilities`` {label: p} and ``abstained``.
 
         A bare string stands for the first column of the task. A row's own ``label`` is replaced. ``abstained`` is true
-        where the best probability is below the threshold chosen on validation; the label is given all the same.
+        where the best probability is below the threshold chosen on validation; the label is given all the same. Where
+        a row was longer than its encoder's limit, and lost its end, it also has ``truncated``, true.
         """
         rows = _sequence(rows)
-        probabilities = self.predict_proba(rows, batch=batch)
-        best = probabilities.argmax(axis=1).tolist()
-        answers = []
-        for row, number, chances in zip(rows, best, probabilities.tolist(), strict=True):
-            answer: dict[str, Any] = dict(row) if isinstance(row, Mapping) else {self._encoder.fields[0]: row}
-            answer["label"] = self.labels[number]
-            answer["probabilities"] = dict(zip(self.labels, chances, strict=True))
-            answer["abstained"] = chances[number] < self._abstain_below
-            answers.append(answer)
+        logits, cut = self._said(rows, batch=batch)
+        probabilities = self._probabilities(logits)
+        answers = list(map(self._answer, rows, probabilities.argmax(axis=1).tolist(), probabilities.tolist()))
+        for row in np.flatnonzero(cut).tolist():
+            answers[row]["truncated"] = True
         return answers
 
     def predict_one(self, row: Row) -> dict[str, Any]:
         """`predict` of one row."""
-        return self.predict([row])[0]
+        if self._lookup is None or type(row) is not str:
+            return self.predict([row])[0]
+        chances = self._probabilities(self._lookup.one(row)[None])[0]
+        return self._answer(row, int(chances.argmax()), chances.tolist())
+
+    def labels_of(self, rows: Sequence[Row], *, batch: int = 32) -> list[str]:
+        """The label of every row, and nothing else: what `predict` says, for less."""
+        best = _finite(self.logits(rows, batch=batch)).argmax(axis=1).tolist()
+        return list(map(self.labels.__getitem__, best))
+
+    def label(self, row: Row) -> str:
+        """`labels_of` one row."""
+        if self._lookup is None or type(row) is not str:
+            return self.labels_of([row])[0]
+        logits = self._lookup.one(row)
+        best = logits.argmax()  # of a row with NaN it is the NaN
+        return self.labels[best] if isfinite(logits[best]) else self.labels[int(_finite(logits[None]).argmax())]
 
     def predict_proba(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
         """float64 [N, K]: softmax(logits / temperature), the temperature fitted on validation."""
-        scaled = self.logits(rows, batch=batch).astype(np.float64) / self._temperature
-        if not np.isfinite(scaled).all():
-            row = int(np.flatnonzero(~np.isfinite(scaled).all(axis=1))[0])
-            raise ArtefactError(f"the model answered row {row + 1} with a logit that is not a finite number")
+        return self._probabilities(self.logits(rows, batch=batch))
+
+    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
+        scaled = _finite(logits).astype(np.float64)
+        scaled /= self._temperature
         scaled -= scaled.max(axis=1, keepdims=True)
         np.exp(scaled, out=scaled)
-        return scaled / scaled.sum(axis=1, keepdims=True)
+        scaled /= scaled.sum(axis=1, keepdims=True)
+        return scaled
+
+    def _answer(self, row: Row, best: int, chances: list[float]) -> dict[str, Any]:
+        answer: dict[str, Any] = dict(row) if isinstance(row, Mapping) else {self._encoder.fields[0]: row}
+        answer["label"] = self.labels[best]
+        answer["probabilities"] = dict(zip(self.labels, chances, strict=True))
+        answer["abstained"] = chances[best] < self._abstain_below
+        return answer
 
     def logits(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
         """float32 [N, K], in the order of the rows. Raises RowError (a DataError) naming row and column.
 
         Where a model has exits they are those of the exit that answered, divided by that exit's own temperature.
         """
+        return self._said(rows, batch=batch)[0]
+
+    def _said(self, rows: Sequence[Row], *, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """`logits`, and bool [N]: which rows were cut; or [0] where none ever is."""
         model = self._model
-        found = []
+        if isinstance(model, Lookup):
+            return model.logits(self._columns(_sequence(rows))), np.zeros(0, bool)
+        found, cut = [np.zeros((0, len(self.labels)), np.float32)], [np.zeros(0, bool)]
         for features in self._encoded(rows):
-            if isinstance(model, StaticModel):
-                found.append(model.logits(features))
-            else:
-                found.append(model.logits(self._encoder, features, batch=batch))
-        return np.concatenate(found) if found else np.zeros((0, len(self.labels)), np.float32)
+            found.append(model.logits(self._encoder, features, batch=batch))
+            if getattr(features, "cut", None) is not None:
+                cut.append(features.cut)
+        return np.concatenate(found), np.concatenate(cut)
 
     def exits(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
         """int64 [N]: which exit answers each row, counted from 0, the shallowest first.
@@ -118,8 +150,12 @@ class Predictor:
             except RowError as error:
                 raise RowError(start + error.row, error.column, error.problem) from error.__cause__
 
-    def _columns(self, rows: Sequence[Row]) -> dict[str, list[Any]]:
-        fields = self._encoder.fields
+    def _columns(self, rows: Sequence[Row]) -> dict[str, Any]:
+        fields, kinds = self._encoder.fields, set(map(type, rows))
+        if kinds == {str} and len(fields) == 1:
+            return {fields[0]: rows}
+        if kinds == {dict} and all(all(field in row for field in fields) for row in rows):
+            return {field: [row[field] for row in rows] for field in fields}  # type: ignore[index]
         columns: dict[str, list[Any]] = {field: [] for field in fields}
         for number, row in enumerate(rows):
             for field, value in _values(number, row, fields):
@@ -131,7 +167,7 @@ def load(folder: Path | str, *, threads: int = 1) -> Predictor:
     """The predictor in an artefact folder, or in a run folder that has one, after checking every file's hash.
 
     Args:
-        folder: where ``understudy.json`` is, or a run folder.
+        folder: where ``understudy.json`` is, a run folder, or the one file that `export.single_file` wrote.
         threads: threads of an ONNX model. The encoders and the static family use one (their only product that may use
             more is numpy's matrix product, which takes what OPENBLAS_NUM_THREADS or OMP_NUM_THREADS allow).
 
@@ -141,14 +177,21 @@ def load(folder: Path | str, *, threads: int = 1) -> Predictor:
     """
     if threads < 1:
         raise UsageError(f"threads is at least 1, got {threads}")
-    folder = find(folder)
+    if Path(folder).is_file():
+        with tempfile.TemporaryDirectory(prefix="understudy-") as place:
+            unpack(Path(folder), Path(place))
+            return _load(Path(place), threads=threads)
+    return _load(find(folder), threads=threads)
+
+
+def _load(folder: Path, *, threads: int) -> Predictor:
     manifest = read_manifest(folder)
     path = folder / manifest["model"]["file"]
     try:
         encoder = load_encoder(folder, manifest["encoder"])
         kind = manifest["model"]["kind"]
-        kinds: dict[str, Callable[[], StaticModel | GraphModel | ExitsModel]] = {
-            "static": lambda: StaticModel(read_tensors(path)),
+        kinds: dict[str, Callable[[], Model]] = {
+            "static": lambda: _lookup(encoder, path),
             "onnx": lambda: GraphModel(path, threads=threads),
             "exits": lambda: ExitsModel(folder, manifest.get("exits", ()), threads=threads),
         }
@@ -158,6 +201,26 @@ def load(folder: Path | str, *, threads: int = 1) -> Predictor:
     except StoreError as error:
         raise ArtefactError(str(error)) from error
     return Predictor(manifest, encoder, model)
+
+
+def _lookup(encoder: Encoder, path: Path) -> Lookup:
+    """Words and vectors. Raises ArtefactError where they do not fit."""
+    if not isinstance(encoder, WordEncoder):
+        raise ArtefactError(f"{path}: vectors are looked up for words, not for {encoder.kind}; export it again")
+    model = StaticModel(read_tensors(path, mmap=False))
+    if encoder.size != len(model.table.sums) - 1:
+        raise ArtefactError(
+            f"{path} has {len(model.table.sums) - 1} vectors for {encoder.size} ids of its encoder; export it again"
+        )
+    return Lookup(encoder, model)
+
+
+def _finite(logits: np.ndarray) -> np.ndarray:
+    """The logits [N, K] as they are. Raises ArtefactError naming the first row with one that is not finite."""
+    if not np.isfinite(logits).all():
+        row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+        raise ArtefactError(f"the model answered row {row + 1} with a logit that is not a finite number")
+    return logits
 
 
 def _sequence(rows: Any) -> Sequence[Row]:

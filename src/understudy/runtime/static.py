@@ -1,105 +1,157 @@
-"""The forward of the static family in numpy: look vectors up, pool them, one small hidden layer.
+"""The forward of the lookup families in numpy: look vectors up, pool them, a small head.
 
-Given the ids of a row, with v_i = scale_i * table_i and w_i the learned weight of token i:
+Given the ids of a row, with v_i the vector and w_i > 0 the learned weight of token i:
 
     mean   = sum(w_i v_i) / sum(w_i)            [d]
-    most   = elementwise max of the v_i         [d]
-    hidden = relu(W_h [mean, most] + b_h)       [h]
-    logits = W_o hidden + b_o                   [K]
+    most   = elementwise max of the v_i         [d]    where there is a hidden layer
+    hidden = relu(W_h [mean, most] + b_h)       [h]    where there is one; the mean itself otherwise
+    logits = W_o hidden + b_o                   [K]    W_o may be left out: then d = K
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from understudy.encoding import Ragged
 from understudy.errors import ArtefactError
+from understudy.runtime.pooling import Table, pooled
 
-TENSORS = ("table", "scale", "weights", "hidden.weight", "hidden.bias", "output.weight", "output.bias")
-_BLOCK = 1 << 18  # numbers gathered at a time: one megabyte, which stays in the cache
+_NEEDED = ("table", "scale", "weights", "output.bias")
+_TINY = np.finfo(np.float32).tiny
 
 
 class StaticModel:
-    """Pooled vectors and a small head.
+    """Pooled vectors and a small head. It needs 4 (2 d + 1) bytes of memory for each row of the table.
 
     Args:
-        tensors: ``table`` [V, d] int8 (or float32), ``scale`` [V] float32 (ones where the table is float32),
-            ``weights`` [V] float32 > 0, ``hidden.weight`` [h, 2d], ``hidden.bias`` [h], ``output.weight`` [K, h],
-            ``output.bias`` [K].
+        tensors: as `export.static_tensors` writes them; see `dequantised`.
+
+    Attributes:
+        table: `Table` of V rows and one of nothing: pooling it changes nothing.
 
     Raises:
         ArtefactError: a tensor is missing or has a shape that does not fit the others.
     """
 
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
-        missing = [name for name in TENSORS if name not in tensors]
-        if missing:
-            raise ArtefactError(
-                f"a static model needs the tensor {missing[0]}; there are: {', '.join(sorted(tensors))}"
-            )
-        self.table, self.scale, self.weights = (tensors[name] for name in TENSORS[:3])
-        (rows, width), (hidden, labels) = self.table.shape, tensors["output.weight"].shape[::-1]
-        wanted = {
-            "scale": (rows,), "weights": (rows,), "hidden.weight": (hidden, 2 * width), "hidden.bias": (hidden,),
-            "output.weight": (labels, hidden), "output.bias": (labels,),
-        }  # fmt: skip
-        for name, shape in wanted.items():
-            if tensors[name].shape != shape:
-                raise ArtefactError(f"the tensor {name} has shape {tensors[name].shape}, wanted {shape}")
-        # Copies: a head read from a mapped file is touched in every call, and transposed it multiplies faster.
-        self._hidden, self._hidden_bias = np.ascontiguousarray(tensors["hidden.weight"].T), tensors["hidden.bias"] + 0
-        self._output, self._output_bias = np.ascontiguousarray(tensors["output.weight"].T), tensors["output.bias"] + 0
-        self.width, self.labels = width, labels
+        found = dequantised(tensors)
+        vectors, weights = found["table"], found["weights"]
+        self._hidden = _layer(found, "hidden")
+        self._output = _layer(found, "output")
+        self.labels = len(found["output.bias"])
+        self._bias = found["output.bias"]
+        rows, width = vectors.shape
+        sums = np.zeros((rows + 1, width + 1), np.float32)
+        np.multiply(vectors, weights[:, None], out=sums[:rows, :width])
+        sums[:rows, width] = weights
+        most = None
+        if self._hidden is not None:
+            most = np.full((rows + 1, width), -np.inf, np.float32)
+            most[:rows] = vectors
+        self.table = Table(sums, most)
 
     def logits(self, features: Ragged) -> np.ndarray:
         """float32 [N, K]. Every row has at least one id (the encoder sees to it)."""
-        pooled = np.empty((len(features), 2 * self.width), np.float32)
-        if len(features) <= 4:
-            for row in range(len(features)):
-                self._pool_one(features[row], pooled[row])
-        else:
-            self._pool(features, pooled)
-        hidden = pooled @ self._hidden
-        hidden += self._hidden_bias
-        np.maximum(hidden, 0, out=hidden)
-        return hidden @ self._output + self._output_bias
+        ids = features.values.astype(np.int64)
+        return self.head(*pooled(self.table, [ids], features.offsets[:-1], features.lengths))
 
-    def _pool_one(self, ids: np.ndarray, out: np.ndarray) -> None:
-        if len(ids) * self.width > _BLOCK:
-            self._pool_equal(ids[None], out[None])
-            return
-        vectors = self.table.take(ids, axis=0) * self.scale.take(ids)[:, None]
-        weights = self.weights.take(ids)
-        np.divide(weights @ vectors, weights.sum(), out=out[: self.width])
-        vectors.max(axis=0, out=out[self.width :])
+    def head(self, sums: np.ndarray, most: np.ndarray | None) -> np.ndarray:
+        """float32 [..., K] of what was pooled: sums [..., d + 1], the weights last, and most [..., d]."""
+        found = sums[..., :-1] / sums[..., -1:]
+        if self._hidden is not None and most is not None:
+            matrix, bias = self._hidden
+            found = np.concatenate((found, most), axis=-1) @ matrix
+            found += bias
+            np.maximum(found, 0, out=found)
+        if self._output is not None:
+            found = found @ self._output[0]
+        found += self._bias
+        return found
 
-    def _pool(self, features: Ragged, out: np.ndarray) -> None:
-        """Rows of one length at a time: dense blocks are 3 to 15 times faster here than ``np.add.reduceat``."""
-        lengths = features.lengths
-        order = np.argsort(lengths, kind="stable")
-        cuts = np.flatnonzero(np.diff(lengths[order])) + 1
-        for same in np.split(order, cuts):
-            length = int(lengths[same[0]])
-            step = max(1, _BLOCK // (length * self.width))
-            for start in range(0, len(same), step):
-                rows = same[start : start + step]
-                pooled = np.empty((len(rows), 2 * self.width), np.float32)
-                self._pool_equal(features.values[features.offsets[rows][:, None] + np.arange(length)], pooled)
-                out[rows] = pooled
 
-    def _pool_equal(self, ids: np.ndarray, out: np.ndarray) -> None:
-        """Pool rows of one length, ids [n, L], in pieces of L so that one endless row needs no endless memory."""
-        step = max(1, _BLOCK // (self.width * len(ids)))
-        total: np.ndarray | float = 0.0
-        out[:, : self.width], out[:, self.width :] = 0, -np.inf
-        for start in range(0, ids.shape[1], step):
-            piece = ids[:, start : start + step]
-            vectors = self.table.take(piece, axis=0).astype(np.float32)
-            vectors *= self.scale.take(piece)[..., None]
-            weights = self.weights.take(piece)
-            out[:, : self.width] += (weights[:, None] @ vectors)[:, 0]
-            np.maximum(out[:, self.width :], vectors.max(axis=1), out=out[:, self.width :])
-            total = total + weights.sum(axis=1, keepdims=True)
-        out[:, : self.width] /= total
+def dequantised(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the tensors of an artefact stand for, all float32.
+
+    * ``table``: int8 [V, d]; uint8 [V, ceil(d / 2)], two values a byte, the first in the lower half, 0..15 standing for
+      -8..7; or float32. Times ``scale`` [V].
+    * ``weights`` [V]: float32, or uint8 codes of exp(low + step * code), ``weights.range`` being [low, step].
+    * ``hidden.weight`` [h, 2 d], ``output.weight`` [K, h or d]: float32, or int8 times ``hidden.scale`` [h],
+      ``output.scale`` [K].
+    * ``hidden.bias`` [h], ``output.bias`` [K]: float32.
+
+    Raises:
+        ArtefactError: a tensor is missing, not finite, or has a shape that does not fit the others.
+    """
+    needed = _NEEDED + ("hidden.weight", "output.weight") * ("hidden.bias" in tensors or "hidden.weight" in tensors)
+    if missing := [name for name in needed if name not in tensors]:
+        raise ArtefactError(f"a static model needs the tensor {missing[0]}; there are: {', '.join(sorted(tensors))}")
+    found: dict[str, np.ndarray] = {}
+    inputs = len(tensors["output.bias"])  # of the layer above, from the last one down to the table
+    if "output.weight" in tensors:
+        inputs = _layer_of(tensors, "output", found, outputs=None)
+    found["output.bias"] = _wanted("output.bias", tensors["output.bias"], tensors["output.bias"].shape[:1])
+    if "hidden.weight" in tensors:
+        inputs = _layer_of(tensors, "hidden", found, outputs=inputs) // 2
+        _wanted("hidden.weight", found["hidden.weight"], (len(found["hidden.bias"]), 2 * inputs))
+    table = _rows({**tensors, "table": _unpacked(tensors["table"], inputs)}, "table", "scale")
+    found["table"] = _wanted("table", table, (len(table), inputs))
+    weights = tensors["weights"]
+    if weights.dtype == np.uint8:
+        low, step = _wanted("weights.range", tensors.get("weights.range"), (2,)).tolist()
+        weights = np.exp(np.float32(low) + np.float32(step) * weights.astype(np.float32))
+    found["weights"] = np.maximum(_wanted("weights", weights, (len(table),)), _TINY)
+    for name, array in found.items():
+        if not np.isfinite(array).all():
+            raise ArtefactError(f"the tensor {name} holds a number that is not finite; export the artefact again")
+    return found
+
+
+def _layer_of(
+    tensors: Mapping[str, np.ndarray], name: str, found: dict[str, np.ndarray], *, outputs: int | None
+) -> int:
+    """Puts matrix and bias of a layer into ``found``; how wide its inputs are."""
+    matrix = _rows(tensors, f"{name}.weight", f"{name}.scale")
+    found[f"{name}.weight"] = _wanted(f"{name}.weight", matrix, (outputs or len(matrix), matrix.shape[1]))
+    found[f"{name}.bias"] = _wanted(f"{name}.bias", tensors.get(f"{name}.bias"), (len(matrix),))
+    return matrix.shape[1]
+
+
+def _rows(tensors: Mapping[str, np.ndarray], name: str, scale: str) -> np.ndarray:
+    """float32 [n, m]: int8 rows times their scales, or the rows as they are."""
+    rows = tensors[name]
+    if rows.ndim != 2:
+        raise ArtefactError(f"the tensor {name} has shape {rows.shape}, wanted two dimensions")
+    found: np.ndarray = rows.astype(np.float32)
+    if scale in tensors or rows.dtype == np.int8:
+        with np.errstate(over="ignore"):  # what is not finite is said of everything at once
+            found *= _wanted(scale, tensors.get(scale), (len(rows),))[:, None]
+    return found
+
+
+def _unpacked(table: np.ndarray, width: int) -> np.ndarray:
+    """int8 [V, d] of two values a byte; any other table as it is."""
+    if table.dtype != np.uint8 or table.ndim != 2:
+        return table
+    _wanted("table", table, (len(table), -(-width // 2)))
+    values = np.empty((len(table), 2 * table.shape[1]), np.int8)
+    values[:, 0::2], values[:, 1::2] = table & 15, table >> 4
+    values -= 8
+    return values[:, :width]
+
+
+def _wanted(name: str, array: np.ndarray | None, shape: Sequence[int]) -> np.ndarray:
+    """The array in float32. Raises ArtefactError for another shape, or none."""
+    if array is None:
+        raise ArtefactError(f"a static model needs the tensor {name}, which is not there")
+    if array.shape != tuple(shape):
+        raise ArtefactError(f"the tensor {name} has shape {array.shape}, wanted {tuple(shape)}")
+    return array.astype(np.float32, copy=False)
+
+
+def _layer(found: Mapping[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Matrix and bias, transposed once: it multiplies faster so."""
+    if f"{name}.weight" not in found:
+        return None
+    return np.ascontiguousarray(found[f"{name}.weight"].T), found[f"{name}.bias"]

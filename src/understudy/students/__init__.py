@@ -10,6 +10,7 @@ from understudy.students.cutting.vocabulary import prune_vocabulary
 from understudy.students.exits import Exits, with_exits
 from understudy.students.families.conv import Conv
 from understudy.students.families.gru import Gru
+from understudy.students.families.ngram import Ngram
 from understudy.students.families.static import Static
 from understudy.students.families.transformer import Transformer
 from understudy.students.families.vectors import principal_components, static_vectors
@@ -24,6 +25,7 @@ __all__ = [
     "FactorisedEmbedding",
     "Gru",
     "Mlp",
+    "Ngram",
     "Normalised",
     "Static",
     "Student",

@@ -16,6 +16,7 @@ from understudy.students.cutting.factors import factorise_empty, factors_of
 from understudy.students.exits import Exits
 from understudy.students.families.conv import Conv
 from understudy.students.families.gru import Gru
+from understudy.students.families.ngram import Ngram
 from understudy.students.families.static import Static
 from understudy.students.families.transformer import Transformer
 from understudy.students.families.vision import Cnn, Mlp, Normalised
@@ -28,6 +29,7 @@ FAMILIES: dict[str, type[nn.Module]] = {
     "conv": Conv,
     "gru": Gru,
     "mlp": Mlp,
+    "ngram": Ngram,
     "static": Static,
     "transformer": Transformer,
 }

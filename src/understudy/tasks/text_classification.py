@@ -73,7 +73,7 @@ def subword_encoder(
 def word_encoder(
     texts: Sequence[str], *, words: int = 30_000, buckets: int = 0, pairs: bool = False, characters: int = 0
 ) -> WordEncoder:
-    """The encoder of a static student: the most frequent training words, and hashed buckets for the rest."""
+    """The encoder of a student that looks vectors up: the most frequent training words, and buckets for the rest."""
     return WordEncoder.fit(texts, most=words, buckets=buckets, pairs=pairs, characters=characters)
 
 
@@ -102,6 +102,6 @@ TASK = Task(
     metrics=("accuracy", "macro_f1"),
     primary="accuracy",
     baselines=(majority, tfidf_svm),
-    families=("conv", "cut", "gru", "static", "transformer"),
+    families=("conv", "cut", "gru", "ngram", "static", "transformer"),
     show=show,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from understudy.pipeline.kinds.inherited import cut
-from understudy.pipeline.kinds.lookups import static
+from understudy.pipeline.kinds.lookups import ngram, static
 from understudy.pipeline.kinds.pictures import pictures
 from understudy.pipeline.kinds.sequences import sequences
 from understudy.pipeline.material import Apprentice, Material
@@ -13,6 +13,7 @@ from understudy.teachers import Loaded
 
 KINDS: dict[str, Callable[[Material, Loaded], Apprentice]] = {
     "static": static,
+    "ngram": ngram,
     "conv": sequences,
     "gru": sequences,
     "transformer": sequences,

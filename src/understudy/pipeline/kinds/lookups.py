@@ -13,7 +13,8 @@ from torch import nn
 
 from understudy import students
 from understudy.encoding import WordEncoder
-from understudy.encoding.words import split
+from understudy.encoding.splitting import split
+from understudy.errors import RecipeError
 from understudy.pipeline.material import Apprentice, Material
 from understudy.tasks.text_classification import word_encoder
 from understudy.teachers import Loaded
@@ -23,30 +24,51 @@ Vectors = Callable[[], np.ndarray[Any, Any]]
 
 def static(material: Material, teacher: Loaded) -> Apprentice:
     """A bag of vectors that start from the teacher's own outputs for each word."""
-    recipe, texts, teacher = material.recipe.student, material.learnable.inputs["text"], teacher.parent
-    buckets, dimensions = recipe.buckets or 0, recipe.dimensions or 256
-    encoder = word_encoder(texts, words=recipe.words, buckets=buckets, pairs=recipe.pairs, characters=recipe.characters)
-    vectors = word_vectors(teacher, encoder.words, dimensions=dimensions) if recipe.initialise else None
-    counts = _counts(texts, encoder)
-    hashed = ["pairs"] * recipe.pairs + [f"{recipe.characters}-grams of characters"] * bool(recipe.characters)
-    note = f"{len(encoder.words):,} words, {buckets:,} hashed entries for {', '.join([*hashed, 'unknown words'])}"
-    start = "their vectors start from the teacher's own outputs" if vectors else "all vectors start at random"
-    classes = len(material.splits.label_names)
-    build = partial(_new_static, encoder.size, recipe, classes, vectors, counts)
-    return Apprentice(encoder, build, "static", (f"{note}; {start}",))
+    recipe, texts = material.recipe.student, material.learnable.inputs["text"]
+    encoder = _encoder(recipe, texts, words=recipe.words)
+    vectors = word_vectors(teacher, encoder.words, recipe)
+    build = partial(
+        _new_static, encoder.size, recipe, len(material.splits.label_names), vectors, _counts(texts, encoder)
+    )
+    return Apprentice(encoder, build, "static", (_note(encoder, inherits=vectors is not None),))
 
 
-def word_vectors(teacher: Loaded, words: Sequence[str], *, dimensions: int) -> Vectors | None:
-    """The teacher's own outputs for each word, fp32 [W, dimensions] of mean length 1; None where it has no tokenizer.
+def ngram(material: Material, teacher: Loaded) -> Apprentice:
+    """A mean of hashed vectors; those of words that occur in training start from the teacher's outputs for them."""
+    recipe, texts = material.recipe.student, material.learnable.inputs["text"]
+    if not recipe.buckets:
+        raise RecipeError("student.buckets is 0, but an ngram student hashes everything; try 65536")
+    encoder = _encoder(recipe, texts, words=0)
+    common = word_encoder(texts, words=recipe.words)
+    vectors = word_vectors(teacher, common.words, recipe)
+    rows = np.array([encoder.ids_of(word)[0] for word in common.words], np.int64)
+    build = partial(
+        _new_ngram, encoder.size, recipe, len(material.splits.label_names), vectors, rows, _counts(texts, common)
+    )
+    return Apprentice(encoder, build, "static", (_note(encoder, inherits=vectors is not None),))
 
-    They are asked for when the first student is built: a run whose students are all there asks for nothing.
-    """
-    if teacher.tokenizer is None:
+
+def _encoder(recipe: Any, texts: list[str], *, words: int) -> WordEncoder:
+    return word_encoder(texts, words=words, buckets=recipe.buckets, pairs=recipe.pairs, characters=recipe.characters)
+
+
+def _note(encoder: WordEncoder, *, inherits: bool) -> str:
+    known = f"{len(encoder.words):,} words, " if encoder.words else ""
+    hashed = ["pairs"] * encoder.pairs + [f"{encoder.characters}-grams of characters"] * bool(encoder.characters)
+    hashed.append("unknown words" if encoder.words else "words")
+    start = "words start from the teacher's own outputs" if inherits else "all vectors start at random"
+    return f"{known}{encoder.buckets:,} hashed entries for {', '.join(hashed)}; {start}"
+
+
+def word_vectors(teacher: Loaded, words: Sequence[str], recipe: Any) -> Vectors | None:
+    """What the teacher says of each word, fp32 [W, dimensions] of mean length 1; None where it is not to be asked."""
+    teacher = teacher.parent
+    if not (recipe.initialise and teacher.tokenizer is not None and words):
         return None
 
-    @functools.cache
+    @functools.cache  # asked when the first student is built: a run whose students are all there asks for nothing
     def vectors() -> np.ndarray[Any, Any]:
-        found = students.static_vectors(teacher.model, teacher.tokenizer, words, dimensions=dimensions)
+        found = students.static_vectors(teacher.model, teacher.tokenizer, words, dimensions=recipe.dimensions)
         return (found / (float(np.linalg.norm(found, axis=1).mean()) or 1.0)).astype(np.float32)
 
     return vectors
@@ -63,6 +85,13 @@ def _new_static(rows: int, recipe: Any, classes: int, vectors: Vectors | None, c
     )
     if vectors is not None:
         student.initialise(vectors(), counts=counts)
+    return student
+
+
+def _new_ngram(rows: int, recipe: Any, classes: int, vectors: Vectors | None, words: Any, counts: Any) -> nn.Module:
+    student = students.Ngram(rows, recipe.dimensions, classes, word_dropout=recipe.feature_dropout)
+    if vectors is not None:
+        student.initialise(vectors(), rows=words, counts=counts)
     return student
 
 

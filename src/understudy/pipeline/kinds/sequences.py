@@ -17,17 +17,17 @@ from understudy.teachers import Loaded
 
 def sequences(material: Material, teacher: Loaded) -> Apprentice:
     """A conv, a gru or a transformer, by the recipe's family."""
-    recipe, texts, teacher = material.recipe.student, material.learnable.inputs["text"], teacher.parent
+    recipe, texts = material.recipe.student, material.learnable.inputs["text"]
     encoder = sequence_encoder(texts, words=recipe.words, buckets=recipe.buckets or 0, limit=material.recipe.data.limit)
     shape: dict[str, Any] = {
-        "dimensions": recipe.dimensions or 64, "width": recipe.width or 128, "hidden": recipe.hidden or 128,
+        "dimensions": recipe.dimensions, "width": recipe.width, "hidden": recipe.hidden,
         "dropout": recipe.dropout, "word_dropout": recipe.feature_dropout,
     }  # fmt: skip
     kinds: dict[str, Any] = {"conv": students.Conv, "gru": students.Gru, "transformer": students.Transformer}
     if recipe.family == "transformer":
         shape |= {"layers": recipe.depth, "positions": encoder.limit}
     kind = partial(kinds[recipe.family], encoder.size, len(material.splits.label_names), **shape)
-    vectors = word_vectors(teacher, encoder.words, dimensions=shape["dimensions"]) if recipe.initialise else None
+    vectors = word_vectors(teacher, encoder.words, recipe)
     start = "their vectors start from the teacher's own outputs" if vectors else "all vectors start at random"
     note = f"{len(encoder.words):,} words, {encoder.buckets:,} hashed entries for unknown ones; {start}"
     read = f"texts are read up to {encoder.limit} words"

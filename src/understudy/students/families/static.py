@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
+from understudy.students.families.bags import filled, thinned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,12 +95,9 @@ class Static(nn.Module):
         Raises:
             UsageError: an empty bag; the encoder gives a row without features the id 0.
         """
-        lengths = offsets.diff()
-        if bool((lengths < 1).any()):
-            row = int((lengths < 1).nonzero()[0])
-            raise UsageError(f"row {row} is an empty bag: give it the encoder's id for no features (0)")
+        filled(offsets)
         if self.training and self.word_dropout > 0.0:
-            ids, offsets = _thinned(ids, offsets, self.word_dropout)
+            ids, offsets = thinned(ids, offsets, self.word_dropout)
         return self.output(self.dropout(F.relu(self.hidden(self.dropout(self.pooled(ids, offsets))))))
 
     def pooled(self, ids: Tensor, offsets: Tensor) -> Tensor:
@@ -111,10 +109,10 @@ class Static(nn.Module):
         """
         lengths = offsets.diff()
         place = torch.arange(int(lengths.max()), device=ids.device)
-        filled = place >= lengths[:, None]
-        bags = ids[torch.where(filled, 0, place) + offsets[:-1, None]]
+        padding = place >= lengths[:, None]
+        bags = ids[torch.where(padding, 0, place) + offsets[:-1, None]]
         vectors = self.table(bags)
-        shares = self.weights[bags].masked_fill(filled, -torch.inf).softmax(dim=1)  # w_i / sum w
+        shares = self.weights[bags].masked_fill(padding, -torch.inf).softmax(dim=1)  # w_i / sum w
         mean = torch.bmm(shares[:, None], vectors)[:, 0]
         return torch.cat([mean, vectors.max(dim=1).values], dim=1)
 
@@ -160,13 +158,3 @@ class Static(nn.Module):
         if counts is not None:
             share = torch.as_tensor(counts, dtype=torch.float64) / max(int(counts.sum()), 1)
             self.weights[words] = torch.log(smoothing / (smoothing + share)).to(self.weights)
-
-
-def _thinned(ids: Tensor, offsets: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """The bags with a random ``share`` of their ids left out. The id with the largest draw of its bag always stays."""
-    draws = torch.rand(ids.shape, device=ids.device)
-    lengths = offsets.diff()
-    largest = torch.segment_reduce(draws, "max", offsets=offsets).repeat_interleave(lengths)
-    keep = (draws >= share) | (draws == largest)
-    kept = F.pad(keep.cumsum(0), (1, 0))
-    return ids[keep], kept[offsets]
