@@ -47,6 +47,28 @@ def test_no_table_of_that_rank_is_closer(hugging: Any, rank: int) -> None:
     assert energy == pytest.approx(1 - error / float(np.square(wanted).sum()), abs=1e-6)
 
 
+def test_rows_say_which_sub_words_matter(hugging: Any) -> None:
+    torch.manual_seed(0)
+    model = hugging("bert")
+    wanted = model.get_input_embeddings().weight.detach()
+    rows = [
+        {"input_ids": torch.tensor([[7, 9, 7], [9, 7, 50]]), "attention_mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
+    ]
+    blind, seeing = cut(model, rank=2), cut(model, rank=2, rows=rows)
+
+    def error(student: Any, ids: list[int]) -> float:
+        whole = student.get_submodule("bert.embeddings.word_embeddings").whole().detach()
+        return float((whole - wanted)[ids].square().sum() / wanted[ids].square().sum())
+
+    assert error(seeing, [7, 9]) < 0.1 < error(blind, [7, 9])
+    assert error(seeing, [50]) > 0.5  # padding is no use
+    report = inheritance(seeing, model)
+    assert report["rank"]["energy"] < inheritance(blind, model)["rank"]["energy"] < report["rank"]["used"]
+    assert "weighted by use" in report["sentence"]
+    assert inheritance(blind, model)["rank"]["used"] is None
+    assert inheritance(cut(model, rank=2, initialise=False), model)["rank"]["energy"] is None
+
+
 def test_on_disk(hugging: Any, batch: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = hugging("roberta", id2label={0: "no", 1: "yes", 2: "maybe"})

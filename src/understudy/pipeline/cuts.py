@@ -49,8 +49,8 @@ class Cut:
     def whole(self) -> nn.Module:
         """The student as it starts; every training is given a copy."""
         dials = self.material.recipe.student
-        narrow = any(size is not None for size in (dials.width, dials.heads, dials.feed_forward))
-        return students.cut(self.source[0], self._layers, **self._dials, rows=self._rows() if narrow else None)
+        measured = any(size is not None for size in (dials.width, dials.heads, dials.feed_forward, dials.rank))
+        return students.cut(self.source[0], self._layers, **self._dials, rows=self._rows() if measured else None)
 
     def fresh(self) -> nn.Module:
         """One for a training: a copy, or with random weights where the recipe says so."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
 from understudy.students.cutting.axes import tied, token_table
+
+UNSEEN = 0.1  # occurrences that a sub-word counts which no row has
 
 
 class FactorisedEmbedding(nn.Module):
@@ -38,31 +43,54 @@ class FactorisedEmbedding(nn.Module):
 
 
 @torch.no_grad()
-def factorise(model: nn.Module, rank: int, *, initialise: bool = True) -> float:
-    """Replaces a model's table of sub-words, in place, by its best approximation of a rank; its share of the squares.
+def factorise(
+    model: nn.Module, rank: int, *, rows: Sequence[Mapping[str, Any]] = (), initialise: bool = True
+) -> float | None:
+    """Replaces a model's table of sub-words, in place, by its best approximation of a rank.
 
-    The projection starts orthonormal, and the rows keep their lengths (U S and V of the singular value decomposition).
+    Best is the least sum of squared differences, each sub-word weighing as often as it occurs on ``rows``, and
+    `UNSEEN` where it does not; without rows all weigh the same (the singular value decomposition). The projection
+    starts orthonormal, and what a row loses is what is orthogonal to it.
 
     Args:
         model: a transformers text model.
         rank: r, at most the width of the table.
-        initialise: False: both start at random instead.
+        rows: batches of its inputs by name.
+        initialise: False: both factors start at random instead.
+
+    Returns:
+        The share of the (weighted) squares that is kept; None where the factors are random.
 
     Raises:
         UsageError: no table of sub-words, one that is tied to a head, or a rank beyond its width.
     """
     _, table = refuse_rank(model, rank)
-    factors, share = factorise_empty(model, rank), 0.0
-    if initialise:
-        left, values, right = torch.linalg.svd(table.weight.detach().double().cpu(), full_matrices=False)
-        factors.table.weight.copy_(left[:, :rank] * values[:rank])
-        factors.project.weight.copy_(right[:rank].T)
-        share = float(values[:rank].square().sum() / values.square().sum())
-    else:
+    factors = factorise_empty(model, rank)
+    if not initialise:
         std = float(getattr(getattr(model, "config", None), "initializer_range", 0.02))
         factors.table.weight.normal_(std=std)
         factors.project.weight.normal_(std=rank**-0.5)  # rows of the product are as long as those of a whole table
-    return share
+        return None
+    whole = table.weight.detach().double().cpu()
+    weights = _uses(rows, len(whole)) if rows else torch.ones(len(whole), dtype=torch.double)
+    values, vectors = torch.linalg.eigh(whole.T @ (weights[:, None] * whole))  # ascending
+    directions = vectors.flip(1)[:, :rank]
+    factors.table.weight.copy_(whole @ directions)
+    factors.project.weight.copy_(directions)
+    return float(values.flip(0)[:rank].sum() / values.sum())
+
+
+def _uses(rows: Sequence[Mapping[str, Any]], size: int) -> Tensor:
+    """How often each sub-word occurs on rows, fp64 [V], and a little for each that does not."""
+    counts = torch.zeros(size, dtype=torch.double)
+    for batch in rows:
+        if "input_ids" not in batch:
+            raise UsageError(f"rows of a text model have input_ids, got {', '.join(batch) or 'nothing'}")
+        ids = torch.as_tensor(batch["input_ids"]).cpu().long()
+        mask = batch.get("attention_mask")
+        seen = ids.flatten() if mask is None else ids[torch.as_tensor(mask).cpu().bool()]
+        counts += torch.bincount(seen, minlength=size)
+    return counts + UNSEEN
 
 
 def factorise_empty(model: nn.Module, rank: int) -> FactorisedEmbedding:

@@ -21,7 +21,7 @@ from understudy.students.cutting.sizes import Sizes, sizes_of
 from understudy.students.cutting.width import carried, kept, rescaled
 
 RECORD = "understudy_cut"
-"""Key of a narrowed student's config: what its channels, heads and units were chosen by."""
+"""Key of a student's config: what its channels, heads and units were chosen by, what its rank keeps of what is used."""
 
 
 def cut(
@@ -67,7 +67,8 @@ def cut(
         choose: ``importance`` or ``pca``.
         rows: batches of real inputs by name, such as ``{"input_ids": ..., "attention_mask": ...}``, tensors or arrays;
             a few hundred rows will do. Without them importance is read from the lengths of the weights.
-        rank: the table of sub-words becomes V x rank and rank x width, by its largest singular values.
+        rank: the table of sub-words becomes V x rank and rank x width (`factorise`); ``rows`` say which sub-words
+            matter. (ALBERT, Lan et al. 2020, has such a table.)
         initialise: False gives the same architecture with fresh random weights instead (torch's global generator),
             for comparisons. With True the generator is not advanced.
 
@@ -84,26 +85,27 @@ def cut(
     narrow = any(size is not None for size in (width, heads, feed_forward))
     whole = layers is None and (narrow or rank is not None)
     chosen = list(range(len(stack))) if whole else chosen_layers(layers, len(stack), spread)
-    given = list(rows) if rows is not None and narrow and initialise else []
+    given = list(rows) if rows is not None and (narrow or rank is not None) and initialise else []
     shape = Narrow.of(model, width=width, heads=heads, feed_forward=feed_forward) if narrow else None
     if choose == "pca" and shape is not None and shape.sizes.width < shape.axes.width:
         _refuse_pca(model, shape, given if initialise else None)
     student = _empty(model, chosen, len(stack), shape, initialise=initialise)
     if rank is not None:
         refuse_rank(student, rank)
+    record: dict[str, Any] = {}
     _refuse_parts(model, student, _renamed(model.state_dict(), path, chosen))
     if initialise:
         weights = model.state_dict()
         if shape is not None:
             weights = shape.weights(model, chosen, given, choose=choose)
-            setattr(student.config, RECORD, {"layers": chosen, "choose": choose, "by": shape.by})
+            record |= {"layers": chosen, "choose": choose, "by": shape.by}
         student.load_state_dict(_renamed(weights, path, chosen))
     if rank is not None:
-        if initialise:
-            with torch.random.fork_rng(devices=[]):
-                factorise(student, rank)
-        else:
-            factorise(student, rank, initialise=False)
+        with torch.random.fork_rng(devices=[], enabled=initialise):
+            share = factorise(student, rank, rows=given, initialise=initialise)
+        record |= {"energy": share} if given else {}
+    if record:
+        setattr(student.config, RECORD, record)
     return student.train()
 
 

@@ -33,7 +33,8 @@ def inheritance(student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
         "of", "how", "from"}; how is ``whole``, ``copied``, ``projected`` or ``fresh``, and ``from`` lists what was
         copied (of heads and feed-forward units a list for each layer), None otherwise. None where there is nothing to
         compare: all but vocabulary of a model as wide as its teacher, vocabulary of an image model.
-        ``rank``: {"rank", "of", "energy"} with the share of the squares of the table that it keeps, or None.
+        ``rank``: {"rank", "of", "energy", "used"} with the share of the squares of the table that it keeps, and that
+        share where each sub-word weighs as often as it was used (None without rows), or None.
         ``chosen_by``: what channels, heads and units were chosen by, "" where none were left out. ``sentence``.
 
     Raises:
@@ -50,6 +51,8 @@ def inheritance(student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
     outside = compared.outside()
     carried_over = [name for name, same in outside.items() if same]
     record = getattr(getattr(student, "config", None), RECORD, None) or {}
+    if compared.energy is not None:
+        compared.energy["used"] = record.get("energy")
     report: dict[str, Any] = {
         "stack": teacher_path,
         "layers": layers,
@@ -296,7 +299,8 @@ def _sentence(report: Mapping[str, Any], record: Mapping[str, Any], total: int) 
         by = f", by {report['chosen_by']}" if report["chosen_by"] and record else ""
         parts.append(f"it has {', '.join(sizes)}{by}")
     if report["rank"] is not None:
-        share = report["rank"]["energy"]
+        share, used = report["rank"]["energy"], report["rank"]["used"]
         kept = "which starts at random" if share is None else f"which keeps {share:.1%} of its squares"
+        kept += "" if used is None else f" ({used:.1%} weighted by use)"
         parts.append(f"its table of sub-words has rank {report['rank']['rank']} of {report['rank']['of']}, {kept}")
     return f"{', '.join(parts)}; {counts['student']:,} of {counts['teacher']:,} parameters"
