@@ -21,8 +21,8 @@ class Gru(nn.Module):
     Args:
         rows: V, table rows (``SequenceEncoder.size``).
         classes: K.
-        dimensions: width of a word vector.
-        width: units of each direction.
+        dimensions: D, width of a word vector.
+        width: H, units of each direction.
         hidden: width of the head's hidden layer.
         dropout: share of the entries of the pooled states and of the hidden layer that is zeroed in training, [0, 1).
         word_dropout: share of a row's words whose vector is zeros in training, [0, 1).
@@ -46,22 +46,49 @@ class Gru(nn.Module):
         }  # fmt: skip
         refuse("Gru", **self.arguments)
         self.words = Words(rows, dimensions, dropout=word_dropout)
-        self.rightward = nn.GRU(dimensions, width, batch_first=True)
-        self.leftward = nn.GRU(dimensions, width, batch_first=True)
+        self.rightward = nn.GRU(dimensions, width)
+        self.leftward = nn.GRU(dimensions, width)
         self.head = Head(4 * width, hidden, classes, dropout=dropout)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits [N, K] of ids int64 [N, L]; the mask int64 [N, L] is 1 for a row's words, at least one, then 0.
+        """Logits [N, K] of ids int64 [N, L]; the mask int64 [N, L] is 1 for a row's words, at least one, then 0."""
+        lengths = attention_mask.sum(1)
+        mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]
+        vectors = self.words(input_ids, mask).transpose(0, 1)  # [L, N, D]
+        read = self._operator if torch.compiler.is_exporting() else self._read
+        return self.head(pooled(read(vectors, lengths).transpose(0, 1), mask))
 
-        Padding lies behind what is read, in either direction, and is left out of the pooling. Two passes and two
-        gathers are what PyTorch exports with any N and L; a packed sequence is not.
+    def _read(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """States [L, N, 2 H] of both directions; padding lies behind a row's words in each.
+
+        What is read from right to left is turned within its length, and its states stay turned: maximum and mean do
+        not ask for the order.
         """
-        mask = attention_mask.bool()
-        vectors = self.words(input_ids, mask)
-        place = torch.arange(input_ids.shape[1], device=input_ids.device)
-        last = mask.sum(1, keepdim=True) - 1
-        turned = torch.where(place <= last, last - place, place)[:, :, None]
-        ahead, _ = self.rightward(vectors)
-        back, _ = self.leftward(vectors.gather(1, turned.expand(-1, -1, vectors.shape[2])))
-        # maximum and mean do not ask for the order: the states of the way back may stay turned
-        return self.head(pooled(torch.cat([ahead, back], dim=2), mask))
+        place = torch.arange(len(vectors), device=vectors.device)[:, None]
+        turned = torch.where(place < lengths, lengths - 1 - place, place)[:, :, None].expand_as(vectors)
+        return torch.cat([self.rightward(vectors)[0], self.leftward(vectors.gather(0, turned))[0]], dim=2)
+
+    def _operator(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """The same as ONNX's own operator, which knows lengths; PyTorch 2.13 exports no second GRU in a process."""
+        from torch.onnx.ops import symbolic
+
+        parts = (self.rightward, self.leftward)
+        weights, states = (
+            torch.stack([_update_first(getattr(part, f"weight_{which}_l0")) for part in parts]) for which in ("ih", "hh")
+        )
+        biases = [torch.cat([_update_first(part.bias_ih_l0), _update_first(part.bias_hh_l0)]) for part in parts]
+        width = self.rightward.hidden_size
+        said = symbolic(
+            "GRU",
+            (vectors, weights, states, torch.stack(biases), lengths.int()),
+            {"hidden_size": width, "direction": "bidirectional", "linear_before_reset": 1},
+            dtype=vectors.dtype,
+            shape=(vectors.shape[0], 2, vectors.shape[1], width),
+        )  # [L, 2, N, H]
+        return said.transpose(1, 2).flatten(2)
+
+
+def _update_first(gates: Tensor) -> Tensor:
+    """PyTorch stacks reset, update and new; ONNX update, reset and hidden."""
+    width = len(gates) // 3
+    return torch.cat([gates[width : 2 * width], gates[:width], gates[2 * width :]])
