@@ -6,6 +6,7 @@ from understudy.students.exits import Exits, with_exits
 from understudy.students.families.static import Static
 from understudy.students.families.vectors import principal_components, static_vectors
 from understudy.students.families.vision import Cnn, Mlp, Normalised
+from understudy.students.quantised import fake_quantised, plain
 from understudy.students.saving import bytes_on_disk, load, parameters, save
 from understudy.students.student import Student
 
@@ -18,10 +19,12 @@ __all__ = [
     "Student",
     "bytes_on_disk",
     "cut",
+    "fake_quantised",
     "inheritance",
     "layer_stack",
     "load",
     "parameters",
+    "plain",
     "principal_components",
     "reorder_labels",
     "save",
