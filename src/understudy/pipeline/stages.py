@@ -193,14 +193,15 @@ def _perform(
     gates = recipe.export.model_dump_json()
     if not any((folder / name / runtime.MANIFEST).is_file() for name in ("artefact", "rejected")):
         journal.forget("export")
-    exporting = partial(ship, material, kind, cast.students[chosen[0]], teacher=loaded)
+    exporting = partial(ship, material, kind, cast.students[chosen[0]], teacher=loaded, room=school.again)
     exported = journal.stage("export", [*decided, gates], exporting, outputs=[folder / "scores"])
     cast = replace(cast, artefact=folder / exported["folder"], exported=exported)
 
     judging = partial(_evaluate, material, cast, learnt, labelled, taught)
     asked_of = [recipe.evaluation.model_dump_json(), splits.test.fingerprint]
     measured = journal.stage("evaluate", [*decided, gates, *asked_of], judging, outputs=[folder / "evidence.json"])
-    notes = [*splits.notes, *loaded.notes, *kind.notes, *([made["note"]] if made["rows"] else []), *tuned["notes"]]
+    notes = [*splits.notes, *loaded.notes, *kind.notes, *([made["note"]] if made["rows"] else [])]
+    notes += [*tuned["notes"], *exported["notes"]]
     run = Run(folder, _facts(material, loaded, data, measured, exported, notes) | _taught(recipe, learnt, chosen))
     _report(run, exported)
     if not exported["passed"]:
