@@ -209,12 +209,19 @@ class Export(Section):
     )
     floors: dict[str, Share] = Field({}, description="Gate: label -> lowest recall on validation.")
     calibration_rows: Count = Field(512, description="Training rows that calibrate a static INT8 graph.")
-    bits: Literal[8, 4] = Field(8, description="Of a weight; 4: the rows of a table that a student looks up.")
+    bits: int = Field(8, ge=4, le=8, description="Of a weight, 8 or 4; 4 is for tables that a student looks up.")
     ladder: Literal["auto", "off"] = Field(
         "auto",
         description="auto: where INT8 loses more than max_drop, sensitive nodes stay in fp32, then the student is "
         "trained with rounding inside it; off: one try.",
     )
+
+    @field_validator("bits")
+    @classmethod
+    def _eight_or_four(cls, value: int) -> int:
+        if value not in (8, 4):
+            raise ValueError(f"export.bits: got {value}, wanted 8 or 4")
+        return value
 
 
 class Evaluation(Section):
