@@ -113,7 +113,7 @@ def shipped(ready: Ready) -> dict[str, Any]:
 
 def test_most_digits_leave_early_and_rightly(ready: Ready, shipped: dict[str, Any]) -> None:
     from understudy import runtime
-    from understudy.pipeline.ship import raw_rows
+    from understudy.pipeline.forms import raw_rows
 
     exits, labels = shipped["exits"], ready.material.splits.validation.labels
     first, last = exits["per_exit"]
@@ -214,8 +214,9 @@ def test_where_no_exit_is_any_good_nobody_leaves(ready: Ready, tmp_path: Path) -
     import torch
 
     from understudy import runtime
+    from understudy.pipeline.forms import raw_rows
     from understudy.pipeline.recipe import with_values
-    from understudy.pipeline.ship import raw_rows, ship
+    from understudy.pipeline.ship import ship
 
     (tmp_path / "run").mkdir()
     module = copy.deepcopy(ready.module)
@@ -239,8 +240,8 @@ def test_a_whole_run_with_exits(tmp_path: Path) -> None:
     from understudy import runtime
     from understudy.data import digits
     from understudy.pipeline import distill
+    from understudy.pipeline.forms import raw_rows
     from understudy.pipeline.recipe import load_recipe
-    from understudy.pipeline.ship import raw_rows
 
     recipe = load_recipe(
         "be-your-own-teacher",

@@ -38,7 +38,11 @@ def show_run(run: Any, *, as_json: bool) -> int:
         report = Path(run.folder) / "report.html"
         if report.exists():
             print(report)
-    failed = failed_gates(run.facts)
+    return say_failed(failed_gates(run.facts))
+
+
+def say_failed(failed: list[str]) -> int:
+    """The exit code of failed gates, which are named on stderr; 0 where none failed."""
     if failed:
         print(f"understudy: a gate failed: {'; '.join(failed)}; no artefact was made", file=sys.stderr)
         return _GATE_FAILED

@@ -103,6 +103,24 @@ def show_comparison(rows: Iterable[Mapping[str, Any]]) -> None:
     stdout().print(table("", ("run", "verdict", "metric", *_ROLES, "retention", "size", "p50", "speedup"), cells))
 
 
+def show_ladder(facts: Mapping[str, Any]) -> None:
+    """fp32 and every rung that was tried: size, metric, points lost, speed; then what to know about it."""
+    cells = [
+        (
+            f"{'* ' if rung['rung'] == facts['rung'] else '  '}{rung['rung']}",
+            size(number(rung["bytes"])),
+            f"{rung['metric']:.4f}",
+            f"{rung['drop']:.2f}",
+            f"{plain(number(rung.get('rows_per_s')))} /s",
+        )
+        for rung in facts["ladder"]
+    ]
+    screen = stdout()
+    screen.print(table("", ("rung", "size", str(facts["metric"]), "points lost", "rows"), cells))
+    for note in facts["notes"]:
+        screen.print(note)
+
+
 def show_objectives(rows: Iterable[Mapping[str, Any]]) -> None:
     """Every term, then every divergence: one line, formula, what it reads and counts, source."""
     screen = stdout()

@@ -1,4 +1,4 @@
-"""One stage of a run again: teach, label, train, export, evaluate, report."""
+"""One stage of a run again: teach, label, train, evaluate, report; export, which takes more, is in exporting.py."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Annotated
 import typer
 
 from understudy.cli.dials import AsJson
+from understudy.cli.exporting import export
 from understudy.cli.progress import listening
 from understudy.cli.results import show_run
 
+ORDER = ("teach", "label", "train", "export", "evaluate", "report")
 _STAGES = {
     "teach": "Fine-tunes the teacher of a run on its data, where the recipe says so.",
     "label": "Asks the teacher for every row that the store does not know yet.",
     "train": "Trains the student, its twin and the baselines.",
-    "export": "Exports the student to INT8 and puts it through its gates.",
     "evaluate": "Measures teacher, student, twin, baselines and artefact on the test split.",
     "report": "Writes the report of a run from its facts.",
 }
@@ -45,4 +46,5 @@ def _command(stage: str, claim: str) -> Callable[..., int]:
     return command
 
 
-COMMANDS = {stage: _command(stage, claim) for stage, claim in _STAGES.items()}
+COMMANDS: dict[str, Callable[..., int]] = {stage: _command(stage, claim) for stage, claim in _STAGES.items()}
+COMMANDS = {name: {**COMMANDS, "export": export}[name] for name in ORDER}

@@ -6,18 +6,23 @@ from understudy.export.artefact import write_artefact
 from understudy.export.exits import parts_to_onnx, quantise_parts
 from understudy.export.graph import to_onnx
 from understudy.export.parity import parity
-from understudy.export.quantise import quantise_dynamic, quantise_static
+from understudy.export.quantise import fold, quantise_dynamic, quantise_static
+from understudy.export.sensitivity import Group, sensitivities
 from understudy.export.single import single_file
-from understudy.export.static import static_tensors
+from understudy.export.static import static_tensors, static_values
 
 __all__ = [
+    "Group",
+    "fold",
     "parity",
     "parts_to_onnx",
     "quantise_dynamic",
     "quantise_parts",
     "quantise_static",
+    "sensitivities",
     "single_file",
     "static_tensors",
+    "static_values",
     "to_onnx",
     "write_artefact",
 ]

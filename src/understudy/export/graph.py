@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.errors import GateError, UsageError, choices
+from understudy.export.fusing import fuse_gelu
 from understudy.files import write_bytes
 
 AXES = {
@@ -127,6 +128,7 @@ def _export(module: nn.Module, example: Mapping[str, Tensor], opset: int) -> onn
         )
         graph = onnx.load(str(draft))
     clean(graph)
+    fuse_gelu(graph)
     axes |= {name: _axes(name, value) for name, value in outputs.items() if name == "next_state"}
     for node in (*graph.graph.input, *graph.graph.output):
         for dimension, axis in zip(node.type.tensor_type.shape.dim, axes.get(node.name, ("N",)), strict=False):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,14 +15,22 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from understudy.errors import UsageError
+from understudy.errors import UsageError, choices
 from understudy.export.graph import clean
 from understudy.export.static import int8_rows
 from understudy.files import write_bytes
 
+RANGES = ("minmax", "percentile", "entropy")
+_TYPE = {"DefaultTensorType": onnx.TensorProto.FLOAT}  # behind an operator that onnx cannot infer the shapes of
+
 
 def quantise_dynamic(
-    path_in: Path | str, path_out: Path | str, *, table_rows: int = 1000, reduce_range: bool = False
+    path_in: Path | str,
+    path_out: Path | str,
+    *,
+    keep: Collection[str] = (),
+    table_rows: int = 1000,
+    reduce_range: bool = False,
 ) -> None:
     """INT8 weights for matrix products (activations are quantised as they come), embedding tables and recurrent layers.
 
@@ -32,6 +40,7 @@ def quantise_dynamic(
     Args:
         path_in: the fp32 model.
         path_out: the INT8 model, one file.
+        keep: names of nodes that stay in fp32 (`export.sensitivity` finds those worth it).
         table_rows: a Gather from a table with more rows than this gets int8 rows, each with its own scale; position
             and segment tables stay as they are.
         reduce_range: 7 bits, for processors without VNNI, whose 8-bit products may overflow.
@@ -46,6 +55,9 @@ def quantise_dynamic(
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=QuantType.QInt8,
+            # a Gemm is taken apart before its name is looked up
+            nodes_to_exclude=[*keep, *(f"{name}_MatMul" for name in keep)],
+            extra_options=_TYPE,
         )
         graph = onnx.load(str(target))
     _quantise_tables(graph.graph, table_rows)
@@ -54,28 +66,40 @@ def quantise_dynamic(
     write_bytes(path_out, graph.SerializeToString())
 
 
-def quantise_static(path_in: Path | str, path_out: Path | str, calibration: Iterable[Mapping[str, np.ndarray]]) -> None:
+def quantise_static(
+    path_in: Path | str,
+    path_out: Path | str,
+    calibration: Iterable[Mapping[str, np.ndarray]],
+    *,
+    keep: Collection[str] = (),
+    ranges: str = "minmax",
+) -> None:
     """INT8 weights and activations for Conv, Gemm and MatMul, in the QDQ form; weights per channel.
+
+    The logits themselves are not rounded: 8 bits of them would cost more than all other roundings together.
 
     Args:
         path_in: the fp32 model.
         path_out: the INT8 model, one file.
         calibration: batches of inputs by name, from training or validation rows (never from the test split): the range
             of every activation is the range that it has on these.
+        keep: names of nodes, as `fold` leaves them, that stay in fp32.
+        ranges: ``minmax`` (everything that was seen), ``percentile`` (all but the most extreme 0.001 %) or ``entropy``
+            (where least information is lost).
 
     Raises:
-        UsageError: there is no calibration batch.
+        UsageError: there is no calibration batch, or no such way to choose a range.
     """
+    if ranges not in RANGES:
+        raise UsageError(f'no way to choose ranges "{ranges}": {choices(ranges, RANGES)}')
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     batches = [dict(batch) for batch in calibration]
     if not batches:
         raise UsageError("static INT8 needs calibration rows, got none; give a few hundred rows of the training split")
     with _workshop(path_in) as (source, target):
         folded = source.with_name("folded.onnx")
-        # Folds batch normalisation into the convolutions; otherwise their weights are rounded before it.
-        quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
+        _fold(source, folded)
         quantize_static(
             folded,
             target,
@@ -86,11 +110,45 @@ def quantise_static(path_in: Path | str, path_out: Path | str, calibration: Iter
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
+            calibrate_method=getattr(CalibrationMethod, {"minmax": "MinMax"}.get(ranges, ranges.capitalize())),
+            nodes_to_exclude=list(keep),
+            extra_options=_TYPE,
         )
         graph = onnx.load(str(target))
+    _exact_logits(graph.graph)
     clean(graph)
     write_bytes(path_out, graph.SerializeToString())
+
+
+def fold(path_in: Path | str, path_out: Path | str) -> None:
+    """The fp32 model as `quantise_static` sees it: batch normalisation inside its convolution, constants worked out."""
+    with _workshop(path_in) as (source, target):
+        _fold(source, target)
+        write_bytes(path_out, target.read_bytes())
+
+
+def _fold(source: Path, target: Path) -> None:
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    # Otherwise a convolution's weights are rounded before batch normalisation scales them.
+    quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
+
+
+def _exact_logits(graph: onnx.GraphProto) -> None:
+    """Takes the rounding of the logits out: [producer] -> Q -> DQ -> logits becomes [producer] -> logits."""
+    made = {name: node for node in graph.node for name in node.output}
+    back = made.get("logits")
+    there = made.get(back.input[0]) if back is not None and back.op_type == "DequantizeLinear" else None
+    if back is None or there is None or there.op_type != "QuantizeLinear":
+        return
+    source = made[there.input[0]]
+    readers = [node for node in graph.node if there.input[0] in node.input or there.output[0] in node.input]
+    if len(readers) != 2:  # somebody else reads it too
+        return
+    source.output[list(source.output).index(there.input[0])] = "logits"
+    graph.node.remove(there)
+    graph.node.remove(back)
+    _drop_unused(graph)
 
 
 class _Rows:
@@ -178,10 +236,14 @@ def _to_rows(graph: onnx.GraphProto, matrices: list[onnx.TensorProto]) -> None:
         rows, scale = int8_rows(numpy_helper.to_array(matrix))
         graph.initializer.append(numpy_helper.from_array(rows, f"{matrix.name}.int8"))
         graph.initializer.append(numpy_helper.from_array(scale[:, None], f"{matrix.name}.scale"))
+    _drop_unused(graph)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Initialisers that nobody reads any more, or that a node makes now."""
     made = {name for node in graph.node for name in node.output}
-    read = {name for node in graph.node for name in node.input} | {node.name for node in graph.output}
-    names = {matrix.name for matrix in matrices}
-    kept = [t for t in graph.initializer if t.name not in names or (t.name in read and t.name not in made)]
+    used = {name for node in graph.node for name in node.input} | {node.name for node in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used and tensor.name not in made]
     del graph.initializer[:]
     graph.initializer.extend(kept)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import UsageError
+from understudy.runtime.static import dequantised
 
 BITS = (4, 8, 32)
 
@@ -45,6 +46,19 @@ def static_tensors(module: Any, *, bits: int = 8) -> dict[str, np.ndarray]:
     rows, tensors["scale"] = _quantised(table, bits=bits)
     tensors["table"] = rows if bits == 8 else packed(rows)
     return tensors
+
+
+def static_values(module: Any, *, bits: int = 8) -> dict[str, np.ndarray]:
+    """The module's own parameters, by name, as the runtime reads them back from `static_tensors`.
+
+    Raises:
+        UsageError: a head that ships inside the table: then no parameter of the module is what is stored.
+    """
+    found = dequantised(static_tensors(module, bits=bits))
+    if "output.weight" not in found:
+        raise UsageError("this student ships as a vector of scores for every token: its own table is not stored")
+    found["table.weight"], found["weights"] = found.pop("table"), np.log(found["weights"])
+    return found
 
 
 def int8_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from understudy.pipeline.exporting import export_model
     from understudy.pipeline.preflight import check
     from understudy.pipeline.run import Run
     from understudy.pipeline.stages import demo, distill, distill_models, stage
 
-__all__ = ["Run", "check", "demo", "distill", "distill_models", "stage"]
+__all__ = ["Run", "check", "demo", "distill", "distill_models", "export_model", "stage"]
 
-_WHERE = {"check": "preflight", "Run": "run"}
+_WHERE = {"check": "preflight", "Run": "run", "export_model": "exporting"}
 
 
 def __getattr__(name: str) -> Any:

@@ -35,6 +35,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
         if step.name in (recipe.learns_from, *(other.learns_from for other in recipe.steps)):
             refuse_silence(inner, f"steps, {step.name}, objective")
     _refuse_families(recipe)
+    _refuse_bits(recipe)
     _refuse_auto(recipe)
     _refuse_members(recipe)
     _refuse_peers(recipe)
@@ -68,6 +69,14 @@ def _refuse_families(recipe: Recipe) -> None:
     for where, family in said.items():
         if family not in known and family != "teacher":
             raise RecipeError(f'{where}: student "{family}" cannot do {recipe.task}: {choices(family, known)}')
+
+
+def _refuse_bits(recipe: Recipe) -> None:
+    if recipe.export.bits == 4 and recipe.student.family not in ("static", "ngram"):
+        raise RecipeError(
+            f"export.bits: 4 bits are for students that look vectors up, and the student is a {recipe.student.family}: "
+            "use 8, or a static or ngram student"
+        )
 
 
 def _refuse_members(recipe: Recipe) -> None:

@@ -65,11 +65,6 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
             f'student "{recipe.student.family}" cannot do {task}: {choices(recipe.student.family, families)}'
         )
     family = families[recipe.student.family]
-    if recipe.export.bits != 8 and "buckets" not in family:
-        raise RecipeError(
-            f'export.bits is {recipe.export.bits}, which is for tables that are looked up (static, ngram); "'
-            f'{recipe.student.family}" ships in 8 bits'
-        )
     teacher = TEACHERS[recipe.teacher.path if recipe.teacher.path in TEACHERS else "encoder"]
     precision = recipe.train.precision
     decided: dict[str, Any] = {

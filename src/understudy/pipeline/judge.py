@@ -16,11 +16,11 @@ from torch import nn
 
 from understudy import __version__, baselines, evaluation, runtime, students
 from understudy.evaluation import Scored, calibrated
+from understudy.pipeline.forms import raw_rows, to_graph, write_plain
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.label import validation_logits
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.members import left_out, size_of
-from understudy.pipeline.ship import raw_rows, to_graph, write_plain
 from understudy.pipeline.timing import best_of, in_torch, of_teacher, timed
 from understudy.statistics import METRICS
 from understudy.teachers import Loaded, describe, merged, score_rows

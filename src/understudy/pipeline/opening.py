@@ -18,8 +18,10 @@ _OURS = {"log.jsonl", "stages"}
 
 
 @contextmanager
-def opened(recipe: Recipe, out: Path, *, fresh: bool, progress: Progress) -> Iterator[Journal]:
+def opened(recipe: Recipe, out: Path, *, fresh: bool, progress: Progress, amend: bool = False) -> Iterator[Journal]:
     """The journal of a run's folder: locked, its recipe the one that is given, stopping at good places when told to.
+
+    ``amend``: the recipe may be another than the folder's, becomes it, and the log says what changed.
 
     Raises:
         StoreError: the folder holds something else, or another process works on it.
@@ -34,8 +36,11 @@ def opened(recipe: Recipe, out: Path, *, fresh: bool, progress: Progress) -> Ite
             for path in out.iterdir():
                 if path.name != LOCK:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        _refuse_other_recipe(recipe, out)
         journal = Journal(out, progress)
+        if amend:
+            journal.log("amended", changed=difference(asked(out), recipe))
+            write_text(out / ASKED, to_yaml(recipe))
+        _refuse_other_recipe(recipe, out)
         with journal.signals():
             yield journal
 

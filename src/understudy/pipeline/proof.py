@@ -10,9 +10,9 @@ import numpy as np
 from understudy import runtime
 from understudy.evaluation import Scored, disagreements
 from understudy.pipeline.exits import left
+from understudy.pipeline.forms import raw_rows
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
-from understudy.pipeline.ship import raw_rows
 from understudy.statistics import coverage_curve, reliability
 
 EXAMPLES, DISAGREEMENTS, SHOWN = 24, 12, 8

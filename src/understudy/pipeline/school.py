@@ -94,6 +94,10 @@ class School:
                 shutil.copytree(place(self.material, role, seed), self.material.folder / role, dirs_exist_ok=True)
         return best["student"], best["twin"]
 
+    def again(self, material: Material, kind: Apprentice) -> Classroom:
+        """A classroom with the student's own teacher and rows, for a training after the last one."""
+        return Classroom(material, self.teacher, kind, source=self._speaker(self.material.recipe.learns_from))
+
     def step_folder(self, name: str, seed: int) -> Path:
         """Where the model of a step lies: RUN/steps/NAME, or RUN/steps/NAME/SEED where several seeds go through it."""
         folder = self.material.folder / "steps" / name

@@ -255,6 +255,11 @@ class Export(Section):
     bits: Literal[4, 8] = Field(8, description="static, ngram: bits of a number in the table that ships.")
     floors: dict[str, Share] = Field({}, description="Gate: label -> lowest recall on validation.")
     calibration_rows: Count = Field(512, description="Training rows that calibrate a static INT8 graph.")
+    ladder: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: where INT8 loses more than max_drop, sensitive nodes stay in fp32, then the student is "
+        "trained with rounding inside it; off: one try.",
+    )
 
 
 class Evaluation(Section):

@@ -2,264 +2,197 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
-from understudy import export, runtime, students
-from understudy.data import Examples
-from understudy.evaluation import gate, latency
+from understudy import runtime, students
+from understudy.evaluation import throughput
 from understudy.files import write_tensors
-from understudy.pipeline.exits import decide, score_every
+from understudy.pipeline.exits import Leaving, decide
+from understudy.pipeline.forms import Array, exporting, raw_rows, size, write
+from understudy.pipeline.gates import gates_of, parity_of
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.label import validation_logits
+from understudy.pipeline.ladder import Room, Rung, rungs
+from understudy.pipeline.learn import save_module
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.timing import declared_threads
 from understudy.statistics import METRICS, fit_temperature, softmax, threshold_for
-from understudy.statistics.metrics import recall_per_class
 from understudy.teachers import Loaded, score_rows
 
-PARITY = 0.01  # largest difference, in logits, between the module and its fp32 export
-PARITY_ROWS = 256  # at least so many real rows
-ALONE = 8  # rows that a process without torch has to answer alike
-
-Array = np.ndarray[Any, Any]
-Model = Path | Mapping[str, Array] | list[Path]
+TIMED_ROWS, SECONDS = 128, 0.2  # a rung's speed: the best pass over so many rows
 
 
-def ship(material: Material, kind: Apprentice, student: nn.Module, *, teacher: Loaded) -> Facts:
+@dataclass(frozen=True)
+class Weighed:
+    """A rung as an artefact on validation.
+
+    Attributes:
+        rung: how it was made.
+        folder: its draft.
+        logits: of the validation rows.
+        leaving: where rows leave, of a student with exits.
+        facts: as the ladder of run.json has it.
+    """
+
+    rung: Rung
+    folder: Path
+    logits: Array
+    leaving: Leaving | None
+    facts: Facts
+
+
+def ship(
+    material: Material, kind: Apprentice, student: nn.Module, *, teacher: Loaded, room: Room | None = None
+) -> Facts:
     """Exports the student into RUN/artefact, or into RUN/rejected where a gate fails.
 
     Args:
         teacher: rows above the abstain threshold are to reach its accuracy on validation.
+        room: where the student can be trained further, should INT8 lose too much; None: it is not.
 
     Returns:
-        ``gates``, ``passed``, ``folder``, ``temperature``, ``abstain_below``, ``parity``, ``ladder``, ``bytes``,
-        ``exporting``; of a student with exits ``exits`` too (`exits.decide`).
+        ``gates``, ``passed``, ``folder``, ``temperature``, ``abstain_below``, ``parity``, ``ladder``, ``rung``,
+        ``bytes``, ``exporting``, ``notes``; of a student with exits ``exits`` too (`exits.decide`).
     """
     rows = material.splits.validation
-    target = float((validation_logits(material, teacher).argmax(1) == rows.labels).mean())
-    metric = METRICS[str(material.recipe.evaluation.metric)]
     reference = score_rows(student, kind.encoder, rows.inputs)
-    before = metric.function(rows.labels, reference.argmax(1))
     with tempfile.TemporaryDirectory(prefix="understudy-") as place:
-        models = _models(material, kind, student, Path(place))
-        found: dict[str, Array] = {}
-        for name, model in models.items():
-            draft = Path(place) / f"{name}-artefact"
-            _write(draft, material, kind, model)
-            found[name] = runtime.load(draft).logits(raw_rows(rows))
-        parity = _parity(material, kind, student, Path(place) / "fp32-artefact")
-        draft = Path(place) / "int8-artefact"
-        logits, leaving = found["int8"], None
-        if isinstance(student, students.Exits):
-            anew = partial(_write, draft, material, kind, models["int8"])
-            leaving = decide(material, draft, raw_rows(rows), lambda exits: anew(exits=exits), exact=before)
-            logits = leaving.logits
-        after = metric.function(rows.labels, logits.argmax(1))
-        temperature = fit_temperature(logits, rows.labels)
-        confidence = softmax(logits, temperature=temperature).max(1)
-        threshold = threshold_for(confidence, logits.argmax(1) == rows.labels, accuracy=target) or 0.0
-        drop = 100 * metric.gain(before, after)
-        gates = _gates(material, draft, rows, logits, parity, drop, exits=leaving is not None)
+        ladder, best = _climb(material, kind, student, Path(place), reference, room)
+        rung, logits, leaving = best.rung, best.logits, best.leaving
+        _write_exact(Path(place) / "exact", material, kind, rung)
+        parity = parity_of(material, kind, rung.module, Path(place) / "exact")
+        gates = gates_of(material, best.folder, logits, parity, best.facts["drop"], exits=leaving is not None)
         passed = all(one["passed"] for one in gates)
+        temperature, threshold = _calibrated(material, teacher, logits)
         folder = material.folder / ("artefact" if passed else "rejected")
         for old in ("artefact", "rejected"):
             shutil.rmtree(material.folder / old, ignore_errors=True)
-        _write(
-            folder, material, kind, models["int8"],
-            temperature=temperature, thresholds={"abstain_below": float(threshold)}, gates=gates,
+        write(
+            folder, material, kind, rung.model,
+            temperature=temperature, thresholds={"abstain_below": threshold}, gates=gates,
             limits={"validation_rows": len(rows)}, exits=leaving.settings if leaving else (),
         )  # fmt: skip
-        sizes = {name: _size(Path(place) / f"{name}-artefact") for name in models}
+    shutil.rmtree(material.folder / "quantised", ignore_errors=True)
+    if rung.module is not student:
+        save_module(rung.module, material.folder / "quantised")
     scores = {"artefact": logits.astype(np.float32), "student": reference.astype(np.float32)}
     write_tensors(material.folder / "scores" / "validation.safetensors", scores)
-    reached = {name: metric.function(rows.labels, found[name].argmax(1)) for name in ("fp32", "int8")}
-    reached |= {"int8, with exits": after} if leaving else {}
-    bits = f"int{material.recipe.export.bits}"
-    rungs = [
-        {
-            "rung": name.replace("int8", bits),
-            "bytes": sizes[name[:4]],
-            "metric": value,
-            "drop": 100 * metric.gain(before, value),
-        }
-        for name, value in reached.items()
-    ]
     return {
         "gates": gates,
         "passed": passed,
         "folder": folder.name,
         "temperature": temperature,
-        "abstain_below": float(threshold),
+        "abstain_below": threshold,
         "parity": parity,
-        "ladder": rungs,
-        "bytes": _size(folder),
-        "exporting": _exporting(kind, student),
+        "ladder": ladder,
+        "rung": best.facts["rung"],
+        "bytes": size(folder),
+        "exporting": exporting(kind, student),
+        "notes": _notes(ladder, best),
         **({"exits": leaving.facts} if leaving else {}),
     }
 
 
-def _parity(material: Material, kind: Apprentice, student: nn.Module, exact: Path) -> dict[str, Any]:
-    """Module against fp32 export on real rows of mixed lengths: validation, and training rows where that is small."""
-    rows, train = material.splits.validation, material.splits.train
-    if len(rows) < PARITY_ROWS:
-        rows = Examples.join([rows, train.take(range(min(len(train), PARITY_ROWS - len(rows))))])
-    if not isinstance(student, students.Exits):
-        ours = score_rows(student, kind.encoder, rows.inputs)
-        return export.parity(ours, runtime.load(exact).logits(raw_rows(rows)), most_error=PARITY)
-    every, theirs = score_every(student, kind.encoder, rows.inputs), runtime.load(exact).every_exit(raw_rows(rows))[0]
-    whole = export.parity(np.concatenate(every), np.concatenate(theirs), most_error=PARITY)
-    each = [export.parity(a, b, most_error=PARITY) for a, b in zip(every, theirs, strict=True)]
-    return {**whole, "rows": len(rows), "exits": each}
+def _climb(
+    material: Material, kind: Apprentice, student: nn.Module, place: Path, reference: Array, room: Room | None
+) -> tuple[list[Facts], Weighed]:
+    """Every rung up to the first that holds, as facts, fp32 before them; and that rung, or the best where none holds.
+
+    Args:
+        reference: the fp32 student's logits on validation: what every drop is measured from.
+    """
+    metric, labels = METRICS[str(material.recipe.evaluation.metric)], material.splits.validation.labels
+    before = metric.function(labels, reference.argmax(1))
+    found: list[Weighed] = []
+    ladder: list[Facts] = []
+    for number, rung in enumerate(rungs(material, kind, student, place / "rungs", room=room)):
+        if not ladder:
+            _write_exact(place / "fp32", material, kind, rung)
+            ladder.append(_facts(material, place / "fp32", "fp32", before))
+        one = _weigh(material, kind, rung, place / f"draft-{number}", before)
+        if one.leaving is not None:
+            full = one.leaving.facts["metric"]["full_depth"]
+            same = {"rung": rung.name, "bytes": one.facts["bytes"], "metric": full}
+            ladder.append({**same, "drop": 100 * metric.gain(before, full)})
+        found.append(one)
+        ladder.append(one.facts)
+        if _holds(material, one):
+            return ladder, one
+    return ladder, max(found, key=lambda one: -one.facts["drop"])
 
 
-def to_graph(module: nn.Module, encoder: Any, rows: Examples, path: Path) -> None:
-    """Any model with an ONNX form, as one fp32 file; the example is real rows."""
-    export.to_onnx(module, _example(encoder, rows), path)
+def _weigh(material: Material, kind: Apprentice, rung: Rung, draft: Path, before: float) -> Weighed:
+    rows = raw_rows(material.splits.validation)
+    write(draft, material, kind, rung.model)
+    leaving = None
+    if isinstance(rung.module, students.Exits):
+        anew = partial(write, draft, material, kind, rung.model)
+        leaving = decide(material, draft, rows, lambda exits: anew(exits=exits), exact=before)
+    logits = leaving.logits if leaving else runtime.load(draft).logits(rows)
+    metric = METRICS[str(material.recipe.evaluation.metric)]
+    after = metric.function(material.splits.validation.labels, logits.argmax(1))
+    facts = _facts(material, draft, f"{rung.name}{', with exits' if leaving else ''}", before, after)
+    one = Weighed(rung, draft, logits, leaving, {**facts, **rung.facts})
+    say = material.journal.progress.say
+    if not _holds(material, one):
+        say(f"{facts['rung']}: {facts['drop']:.2f} points lost, {facts['bytes'] / 1e6:.2f} MB")
+    return one
 
 
-def _example(encoder: Any, rows: Examples) -> dict[str, torch.Tensor]:
-    some = rows.take(range(min(8, len(rows))))
-    features = encoder.encode(some.inputs)
-    arrays = encoder.collate(features, np.arange(len(some)))
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+def _facts(material: Material, draft: Path, name: str, before: float, after: float | None = None) -> Facts:
+    """One line of the ladder: bytes, metric, drop, and rows per second from raw text or pixels to logits."""
+    metric, threads = METRICS[str(material.recipe.evaluation.metric)], material.recipe.evaluation.threads or 1
+    some = raw_rows(material.splits.validation)[:TIMED_ROWS]
+    rows = material.splits.validation
+    with declared_threads(threads):
+        predictor = runtime.load(draft, threads=threads)
+        if after is None:
+            after = metric.function(rows.labels, predictor.logits(raw_rows(rows)).argmax(1))
+        speed = throughput(predictor.logits, some, batch=len(some), threads=threads, seconds=SECONDS)
+    return {
+        "rung": name,
+        "bytes": size(draft),
+        "metric": after,
+        "drop": 100 * metric.gain(before, after),
+        "rows_per_s": speed["value"],
+    }
 
 
-def write_plain(folder: Path, teacher: Loaded, labels: Sequence[str], graph: Path, task: str) -> None:
-    """A model as an artefact folder without gates: how a teacher is timed in ONNX Runtime."""
-    export.write_artefact(folder, task=task, labels=labels, encoder=teacher.encoder, model=graph)
+def _holds(material: Material, one: Weighed) -> bool:
+    limits = material.recipe.export
+    return bool(one.facts["drop"] <= limits.max_drop)
 
 
-def _exporting(kind: Apprentice, student: nn.Module) -> str:
-    """How numbers become INT8; of exits the model inside decides, for a student of the user's own has no family."""
-    if isinstance(student, students.Exits):
-        return "calibrated" if isinstance(student.model, students.Cnn) else "dynamic"
-    return kind.exporting
+def _write_exact(folder: Path, material: Material, kind: Apprentice, rung: Rung) -> None:
+    write(folder, material, kind, rung.exact)
 
 
-def _models(material: Material, kind: Apprentice, student: nn.Module, place: Path) -> dict[str, Model]:
-    """The exact model, and the one that ships."""
-    if isinstance(student, students.Exits):
-        folders = [place / "fp32", place / "int8"]
-        for folder in folders:
-            folder.mkdir()
-        parts = export.parts_to_onnx(student, _example(kind.encoder, material.splits.validation), folders[0])
-        rows = _calibration(material, kind) if _exporting(kind, student) == "calibrated" else None
-        return {"fp32": parts, "int8": export.quantise_parts(parts, folders[1], rows)}
-    if kind.exporting == "static":
-        return {
-            "fp32": export.static_tensors(student, bits=32),
-            "int8": export.static_tensors(student, bits=material.recipe.export.bits),
-        }
-    exact, small = place / "fp32.onnx", place / "int8.onnx"
-    to_graph(student, kind.encoder, material.splits.validation, exact)
-    if kind.exporting == "dynamic":
-        export.quantise_dynamic(exact, small)
-    else:
-        export.quantise_static(exact, small, _calibration(material, kind))
-    return {"fp32": exact, "int8": small}
+def _calibrated(material: Material, teacher: Loaded, logits: Array) -> tuple[float, float]:
+    """The temperature, and the confidence from which rows are as often right as the teacher is."""
+    labels = material.splits.validation.labels
+    target = float((validation_logits(material, teacher).argmax(1) == labels).mean())
+    temperature = fit_temperature(logits, labels)
+    confidence = softmax(logits, temperature=temperature).max(1)
+    return temperature, float(threshold_for(confidence, logits.argmax(1) == labels, accuracy=target) or 0.0)
 
 
-def _calibration(material: Material, kind: Apprentice) -> list[dict[str, Array]]:
-    """Training rows in batches of 32: the ranges that activations are given."""
-    train = material.splits.train
-    most = min(material.recipe.export.calibration_rows, len(train))
-    rows = train.take(np.random.default_rng(material.recipe.seed).permutation(len(train))[:most])
-    features = kind.encoder.encode(rows.inputs)
-    return [kind.encoder.collate(features, np.arange(i, min(i + 32, most))) for i in range(0, most, 32)]
-
-
-def _write(folder: Path, material: Material, kind: Apprentice, model: Model, **more: Any) -> None:
-    names = material.splits.label_names
-    export.write_artefact(folder, task=material.task.name, labels=names, encoder=kind.encoder, model=model, **more)
-
-
-def _gates(
-    material: Material,
-    draft: Path,
-    rows: Examples,
-    logits: Array,
-    parity: Mapping[str, Any],
-    drop: float,
-    *,
-    exits: bool,
-) -> list[Facts]:
-    limits, threads = material.recipe.export, material.recipe.evaluation.threads or 1
-    gates = [
-        gate("parity (largest difference in logits)", PARITY, parity["max_abs_error"], at_most=True),
-        gate(f"INT{limits.bits} {'and exits ' if exits else ''}loss (points)", limits.max_drop, drop, at_most=True),
-        gate("same labels without torch (share)", 1.0, _alone(draft, rows), at_least=True),
-    ]
-    if limits.max_mb is not None:
-        gates.append(gate("size (MB)", limits.max_mb, _size(draft) / 1e6, at_most=True))
-    if limits.max_ms is not None:
-        with declared_threads(threads):
-            predictor = runtime.load(draft, threads=threads)
-            some = raw_rows(rows)[: material.recipe.evaluation.latency_rows]
-            gates.append(
-                gate(
-                    "p95 (ms)",
-                    limits.max_ms,
-                    latency(predictor.predict_one, some, threads=threads)["p95"],
-                    at_most=True,
-                )
-            )
-    names = material.splits.label_names
-    recall = recall_per_class(rows.labels, logits.argmax(1), classes=len(names))
-    for label, floor in limits.floors.items():
-        gates.append(gate(f"recall of {label}", floor, float(recall[names.index(label)]), at_least=True))
-    return gates
-
-
-def _alone(draft: Path, rows: Examples) -> float:
-    """Share of rows that a process which never imports torch labels as this one does."""
-    # The same rows in one batch: INT8 activations have one scale per batch, and a row may be near a threshold.
-    wanted = [one["label"] for one in runtime.load(draft).predict(raw_rows(rows)[:ALONE])]
-    with tempfile.TemporaryDirectory(prefix="understudy-") as place:
-        lines = "".join(
-            json.dumps(_on_disk(row, i, Path(place))) + "\n" for i, row in enumerate(raw_rows(rows)[:ALONE])
-        )
-        command = [sys.executable, "-c", _ALONE, str(draft)]
-        done = subprocess.run(command, input=lines, capture_output=True, text=True, encoding="utf-8", timeout=120)
-    if done.returncode:
-        return 0.0
-    got = [json.loads(line)["label"] for line in done.stdout.splitlines()]
-    return float(np.mean([a == b for a, b in zip(wanted, got, strict=True)])) if len(got) == len(wanted) else 0.0
-
-
-_ALONE = """
-import sys
-from understudy import runtime
-runtime.stream(sys.argv[1], sys.stdin, sys.stdout)
-sys.exit(any(name in sys.modules for name in ("torch", "transformers", "scipy", "sklearn")))
-"""
-
-
-def _on_disk(row: Any, number: int, place: Path) -> Any:
-    """The row as JSON can carry it: an image becomes a file."""
-    if isinstance(row, Mapping) and isinstance(row.get("image"), bytes):
-        path = place / f"{number}.image"
-        path.write_bytes(row["image"])
-        return {"image": str(path)}
-    return row
-
-
-def raw_rows(rows: Examples) -> list[Any]:
-    """The rows as a user would hand them to the artefact."""
-    names = list(rows.inputs)
-    return [dict(zip(names, values, strict=True)) for values in zip(*rows.inputs.values(), strict=True)]
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
+def _notes(ladder: list[Facts], best: Weighed) -> list[str]:
+    """What a reader must know of a climb; nothing where the first rung held."""
+    facts: Mapping[str, object] = best.facts
+    kept, trained = facts.get("kept"), facts.get("trained")
+    if isinstance(kept, list):
+        return [f"plain INT8 lost {ladder[1]['drop']:.2f} points, so these parts stay in fp32: {', '.join(kept)}"]
+    if isinstance(trained, dict):
+        return [
+            f"plain INT8 lost {ladder[1]['drop']:.2f} points, so the student was trained with rounding inside it, for "
+            f"{trained['epochs']} more epochs than its twin; RUN/quantised is what became of it"
+        ]
+    return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -22,7 +22,7 @@ from understudy.pipeline.judge import Cast, environment, judge
 from understudy.pipeline.label import label
 from understudy.pipeline.learn import load_module
 from understudy.pipeline.material import Apprentice, Material
-from understudy.pipeline.opening import asked, opened, store_of
+from understudy.pipeline.opening import ASKED, asked, opened, store_of
 from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.proof import evidence
 from understudy.pipeline.recipe import Recipe, load_recipe, to_yaml, with_values
@@ -62,12 +62,18 @@ def distill(recipe: Recipe, out: Path, *, fresh: bool = False, progress: Progres
 
 
 def _distilled(
-    given: Recipe, out: Path, *, fresh: bool = False, again: str | None = None, progress: Progress | None = None
+    given: Recipe,
+    out: Path,
+    *,
+    fresh: bool = False,
+    again: str | None = None,
+    amend: bool = False,
+    progress: Progress | None = None,
 ) -> Run:
     # rows and recipe are looked at before the folder is touched: a bad call leaves nothing behind
     name, splits = load_splits(given)
     task, recipe = settled(given, name, splits)
-    with opened(given, out, fresh=fresh, progress=progress or Silent()) as journal:
+    with opened(given, out, fresh=fresh, amend=amend, progress=progress or Silent()) as journal:
         if again is not None:
             later = STAGES[STAGES.index(again) :]
             journal.forget_from([*later, *(name for stage in later for name in WITHIN.get(stage, ()))])
@@ -103,8 +109,17 @@ def distill_models(
         return _perform(ready, data, task, journal, teacher=teacher, kind=kind)
 
 
-def stage(name: str, folder: Path, *, progress: Progress | None = None) -> Run:
+def stage(
+    name: str, folder: Path, *, changes: Mapping[str, Any] | None = None, progress: Progress | None = None
+) -> Run:
     """One stage of a run again, and what depends on it; the stages before are reused.
+
+    Args:
+        name: of the stage.
+        folder: of the run.
+        changes: keys of the recipe that are another from now on, None where nothing is said; the run's recipe and its
+            log have them.
+        progress: who listens.
 
     Raises:
         UsageError: no such stage.
@@ -112,7 +127,9 @@ def stage(name: str, folder: Path, *, progress: Progress | None = None) -> Run:
     """
     if name not in STAGES:
         raise UsageError(f'no stage "{name}": {", ".join(STAGES)}')
-    return _distilled(asked(folder), folder, again=name, progress=progress)
+    said = {key: value for key, value in (changes or {}).items() if value is not None}
+    recipe = load_recipe(folder / ASKED, options=said) if said and asked(folder) else asked(folder)
+    return _distilled(recipe, folder, again=name, amend=bool(said), progress=progress)
 
 
 def demo(out: Path, *, fresh: bool = False, progress: Progress | None = None) -> Run:
@@ -193,14 +210,15 @@ def _perform(
     gates = recipe.export.model_dump_json()
     if not any((folder / name / runtime.MANIFEST).is_file() for name in ("artefact", "rejected")):
         journal.forget("export")
-    exporting = partial(ship, material, kind, cast.students[chosen[0]], teacher=loaded)
+    exporting = partial(ship, material, kind, cast.students[chosen[0]], teacher=loaded, room=school.again)
     exported = journal.stage("export", [*decided, gates], exporting, outputs=[folder / "scores"])
     cast = replace(cast, artefact=folder / exported["folder"], exported=exported)
 
     judging = partial(_evaluate, material, cast, learnt, labelled, taught)
     asked_of = [recipe.evaluation.model_dump_json(), splits.test.fingerprint]
     measured = journal.stage("evaluate", [*decided, gates, *asked_of], judging, outputs=[folder / "evidence.json"])
-    notes = [*splits.notes, *loaded.notes, *kind.notes, *([made["note"]] if made["rows"] else []), *tuned["notes"]]
+    notes = [*splits.notes, *loaded.notes, *kind.notes, *([made["note"]] if made["rows"] else [])]
+    notes += [*tuned["notes"], *exported["notes"]]
     run = Run(folder, _facts(material, loaded, data, measured, exported, notes) | _taught(recipe, learnt, chosen))
     _report(run, exported)
     if not exported["passed"]:

@@ -253,6 +253,7 @@ def _made(facts: Facts, evidence: dict[str, Any]) -> dict[str, Any]:
         "notes": [str(note) for note in dig(facts.run, "notes") or [] if note],
         "stages": listed(facts.run, "stages"),
         "ladder": listed(facts.run, "export", "ladder"),
+        "timed": any(number(rung.get("rows_per_s")) for rung in listed(facts.run, "export", "ladder")),
         "objective": listed(facts.run, "objective"),
         "data": [
             (name, number(dig(facts.run, "data", name, "rows")))

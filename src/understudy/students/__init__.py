@@ -15,6 +15,7 @@ from understudy.students.families.static import Static
 from understudy.students.families.transformer import Transformer
 from understudy.students.families.vectors import principal_components, static_vectors
 from understudy.students.families.vision import Cnn, Mlp, Normalised
+from understudy.students.quantised import fake_quantised, plain
 from understudy.students.saving import bytes_on_disk, load, parameters, save
 from understudy.students.student import Student
 
@@ -32,10 +33,12 @@ __all__ = [
     "Transformer",
     "bytes_on_disk",
     "cut",
+    "fake_quantised",
     "inheritance",
     "layer_stack",
     "load",
     "parameters",
+    "plain",
     "principal_components",
     "prune_vocabulary",
     "reorder_labels",
