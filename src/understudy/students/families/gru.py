@@ -72,9 +72,10 @@ class Gru(nn.Module):
         """The same as ONNX's own operator, which knows lengths; PyTorch 2.13 exports no second GRU in a process."""
         from torch.onnx.ops import symbolic
 
-        parts = (self.rightward, self.leftward)
+        parts: tuple[Any, Any] = (self.rightward, self.leftward)
         weights, states = (
-            torch.stack([_update_first(getattr(part, f"weight_{which}_l0")) for part in parts]) for which in ("ih", "hh")
+            torch.stack([_update_first(getattr(part, f"weight_{which}_l0")) for part in parts])
+            for which in ("ih", "hh")
         )
         biases = [torch.cat([_update_first(part.bias_ih_l0), _update_first(part.bias_hh_l0)]) for part in parts]
         width = self.rightward.hidden_size
