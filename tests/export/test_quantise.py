@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from understudy.errors import UsageError
-from understudy.export import parity, quantise_dynamic, quantise_static
+from understudy.export import parity, quantise_dynamic, quantise_static, to_onnx
+from understudy.students import Cnn
 
 from .conftest import Exported, answer, images, tokens
 
@@ -92,6 +94,24 @@ def test_static_keeps_nearly_every_label(name: str, request: pytest.FixtureReque
     assert operators(tmp_path / "x.onnx")["BatchNormalization"] == 0
     assert operators(tmp_path / "x.onnx")["ConvInteger"] == 0
     assert np.abs(answer(tmp_path / "x.onnx", images(1)) - exported.wanted(images(1))).max() < 0.5
+
+
+def test_depthwise_blocks_are_static_int8_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = Cnn((12, 10), 3, 4, width=8, depthwise=True).train()
+    with torch.no_grad():
+        for seed in range(20):  # batch normalisation that has seen something
+            module(torch.as_tensor(images(16, seed=seed)["pixels"]))
+    to_onnx(module, {"pixels": torch.as_tensor(images(2)["pixels"])}, tmp_path / "exact.onnx")
+    quantise_static(tmp_path / "exact.onnx", tmp_path / "x.onnx", calibration())
+    inputs = images(400, seed=5)
+    wanted = answer(tmp_path / "exact.onnx", inputs)
+    found = parity(wanted, answer(tmp_path / "x.onnx", inputs))
+    assert found["mean_abs_error"] < 0.2 * wanted.std()
+    assert operators(tmp_path / "x.onnx")["BatchNormalization"] == 0
+    weights = [t for t in onnx.load(tmp_path / "x.onnx").graph.initializer if len(t.dims) == 4]
+    assert {tuple(t.dims)[:2] for t in weights} >= {(8, 1), (16, 1), (16, 8)}
+    assert {t.data_type for t in weights if t.dims[0] > 1} == {onnx.TensorProto.INT8}
 
 
 def test_static_needs_rows(cnn: Exported, tmp_path: Path) -> None:

@@ -79,3 +79,21 @@ def test_a_peer_of_another_family_has_that_familys_sizes() -> None:
     assert {key.removeprefix("student."): value for key, value in found.items()} == {
         "family": "gru", "width": 16, "dimensions": 64, "hidden": 128, "buckets": 1024,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("blocks", "depthwise"), [("plain", False), ("depthwise", True)])
+def test_the_blocks_of_a_cnn_are_a_dial(blocks: str, depthwise: bool, tmp_path: Path) -> None:
+    from understudy.data import digits
+    from understudy.pipeline.journal import Journal
+    from understudy.pipeline.kinds import KINDS
+    from understudy.pipeline.material import Material
+    from understudy.pipeline.progress import Silent
+    from understudy.pipeline.recipe import load_recipe
+    from understudy.tasks import task_named
+
+    recipe = load_recipe(options={"data.path": "digits", "student.family": "cnn"}, sets=[f"student.blocks={blocks}"])
+    material = Material(
+        recipe, task_named("image-classification"), digits(), tmp_path, tmp_path, Journal(tmp_path, Silent())
+    )
+    made = KINDS["cnn"](material, None).build()  # type: ignore[arg-type]
+    assert made.arguments["depthwise"] is depthwise

@@ -311,6 +311,20 @@ def trained(terms: list[Term], rows: Examples) -> tuple[Exits, Any]:
     return module.eval(), done
 
 
+def test_depthwise_stages_have_exits_of_their_own_width() -> None:
+    torch.manual_seed(0)
+    exits = with_exits(Cnn((28, 28), 1, 3, width=4, depthwise=True), "all").eval()
+    assert [head.output.in_features for head in exits.heads] == [  # type: ignore[union-attr]
+        head.output.in_features for head in with_exits(cnn(), "all").heads  # type: ignore[union-attr]
+    ]  # fmt: skip
+    said, inputs = exits(pixels=pixels(2)), {"pixels": pixels(2)}
+    for number, part in enumerate(exits.parts()):
+        answer = part(**inputs)
+        name = f"exit.{number}.logits" if number < 2 else "logits"
+        torch.testing.assert_close(answer["logits"], said[name])
+        inputs = {"state": answer["next_state"]} if number < 2 else {}
+
+
 def test_an_exit_is_taught_by_the_last_layer() -> None:
     rows = bars(240)
     module, done = trained(by_its_own_last_layer(), rows)

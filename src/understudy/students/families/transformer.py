@@ -65,28 +65,32 @@ class Transformer(nn.Module):
         mask = attention_mask.bool()
         place = torch.arange(input_ids.shape[1], device=input_ids.device).clamp(max=len(self.positions) - 1)
         states = self.projection(self.words(input_ids, mask)) + self.positions[place]
+        unseen = torch.zeros_like(mask, dtype=states.dtype).masked_fill(~mask, -torch.inf)[:, None, None]
         for layer in self.layers:
-            states = layer(states, mask)
+            states = layer(states, unseen)
         return self.head(pooled(self.norm(states), mask))
 
 
 class Layer(nn.Module):
-    """states + attention(norm(states)), then states + feed-forward(norm(states)), [N, L, H]."""
+    """states + attention(norm(states)), then states + feed-forward(norm(states)), [N, L, H].
+
+    ``unseen`` [N, 1, 1, L] is added to what attention compares: -inf where there is padding, 0 elsewhere.
+    """
 
     def __init__(self, width: int, *, dropout: float) -> None:
         super().__init__()
         self.heads = max(n for n in range(1, max(1, width // HEAD) + 1) if width % n == 0)
         self.before_attention, self.before_words = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.asked = nn.Linear(width, 3 * width)  # queries, keys and values in one product
         self.joined = nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        given = self.before_attention(states)
-        query, key, value = (
-            part(given).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
-        )
-        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None])
+    def forward(self, states: Tensor, unseen: Tensor) -> Tensor:
+        asked = self.asked(self.before_attention(states)).unflatten(
+            2, (3, self.heads, -1)
+        )  # [N, L, 3, heads, H / heads]
+        query, key, value = asked.permute(2, 0, 3, 1, 4).unbind()
+        seen = F.scaled_dot_product_attention(query, key, value, attn_mask=unseen)
         states = states + self.dropout(self.joined(seen.transpose(1, 2).flatten(2)))
-        return states + self.dropout(self.narrow(F.gelu(self.wide(self.before_words(states)))))
+        return states + self.dropout(self.narrow(F.relu(self.wide(self.before_words(states)))))
