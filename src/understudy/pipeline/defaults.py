@@ -22,7 +22,7 @@ FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
         "ngram": {
             "epochs": 20,
             "batch_size": 64,
-            "learning_rate": 5e-3,
+            "learning_rate": 1e-2,
             "temperature": "auto",
             "precision": "fp32",
             "dimensions": 64,
