@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from understudy import runtime
 from understudy.errors import RecipeError
 from understudy.pipeline import distill
 
-from .test_main_job import recipe_of
+from .test_main_job import distilled_until, recipe_of, stage_facts
 
 DIALS = {
     "student__family": "ngram", "student__buckets": 512, "student__dimensions": 32, "export__bits": 4,
@@ -21,35 +22,28 @@ DIALS = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def hashed(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run of an ngram student in 4 bits, beside a copy of the finished run's store."""
-    root = tmp_path_factory.mktemp("lookups")
-    shutil.copytree(finished.folder.parent / ".store", root / ".store")
-    return distill(recipe_of(finished, **DIALS), root / "hashed")
-
-
-def test_an_ngram_student_of_four_bits(hashed: Any, tiny_texts: Any) -> None:
-    folder = hashed.folder / "artefact"
+def test_an_ngram_student_of_four_bits(finished: Any, tiny_texts: Any, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder.parent / ".store", tmp_path / ".store")
+    out = tmp_path / "hashed"
+    listener = distilled_until("evaluate", recipe_of(finished, **DIALS), out)
+    assert stage_facts(out, "label")["teacher_calls"] == 0, "the store had every answer"
+    assert "512 hashed entries for pairs, 4-grams of characters, words; words start from the teacher's own" in "".join(
+        listener.said
+    )
+    config = json.loads((out / "student" / "config.json").read_text())
+    assert config == {"understudy_family": "ngram", "rows": 513, "dimensions": 32, "classes": 4, "word_dropout": 0.15}
+    exported = stage_facts(out, "export")
+    assert exported["passed"]
+    assert [rung["rung"] for rung in exported["ladder"]] == ["fp32", "int4"]
+    assert exported["gates"][1]["name"] == "INT4 loss (points)"
+    folder = out / "artefact"
     assert {path.name for path in folder.iterdir()} == {"README.md", "static.safetensors", "understudy.json"}
-    assert (folder / "static.safetensors").stat().st_size < 513 * (
-        2 + 2 + 1
-    ) + 1200  # 4 classes of 4 bits, scale, weight
-    assert hashed.facts["export"]["passed"]
-    assert [rung["rung"] for rung in hashed.facts["export"]["ladder"]] == ["fp32", "int4"]
-    assert hashed.facts["models"]["artefact"]["bits"] == 4
-    assert hashed.facts["cost"]["teacher_calls"] == 0, "the store had every answer"
+    classes, scale, weight = 2, 2, 1  # bytes a row
+    assert (folder / "static.safetensors").stat().st_size < 513 * (classes + scale + weight) + 1200
     texts, ids = tiny_texts(120, seed=9)
     names = ("billing", "travel", "weather", "music")
-    said = hashed.artefact.labels_of(texts)
+    said = runtime.load(folder).labels_of(texts)
     assert np.mean([label == names[i] for label, i in zip(said, ids, strict=True)]) > 0.85
-
-
-def test_it_starts_from_the_teachers_vectors(hashed: Any) -> None:
-    events = [json.loads(line) for line in (hashed.folder / "log.jsonl").read_text().splitlines()]
-    assert "512 hashed entries for pairs, 4-grams of characters, words; words start from the teacher's" in str(events)
-    facts = json.loads((hashed.folder / "student" / "config.json").read_text())
-    assert facts == {"understudy_family": "ngram", "rows": 513, "dimensions": 32, "classes": 4, "word_dropout": 0.15}
 
 
 @pytest.mark.parametrize(

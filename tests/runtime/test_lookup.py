@@ -15,7 +15,7 @@ from understudy import runtime
 from understudy.encoding import WordEncoder, words
 from understudy.errors import ArtefactError
 from understudy.export.artefact import write_artefact
-from understudy.runtime import StaticModel
+from understudy.runtime import StaticModel, lookup
 from understudy.runtime.lookup import Lookup
 
 LABELS = ("a", "b", "c")
@@ -66,11 +66,12 @@ def test_every_way_to_ask_says_what_the_training_ids_say(tmp_path: Path, name: s
     loaded = runtime.load(tmp_path / "artefact")
 
     @settings(max_examples=25, deadline=None)
-    @given(st.lists(TEXTS, min_size=1, max_size=7), st.sampled_from([1, 2, 4096]))
-    def same(texts: list[str], chunk: int) -> None:
+    @given(st.lists(TEXTS, min_size=1, max_size=7), st.sampled_from([1, 2, 4096]), st.sampled_from([0, 8]))
+    def same(texts: list[str], chunk: int, few: int) -> None:
         wanted = exact.logits(encoder.encode({"text": texts}))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(words, "_CHUNK", chunk)
+            patch.setattr(lookup, "_FEW", few)
             got = loaded.logits(texts)
         np.testing.assert_allclose(got, wanted, atol=1e-5)
         chances = loaded.predict_proba(texts)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -27,7 +26,6 @@ EMPTY = 0  # the id of a row in which nothing was found
 _MEMO = 50_000  # words remembered; a server that meets endless new words must not grow without end
 _CHUNK = 4096  # texts that are split at once
 _LETTERS = 1 << 21  # and the letters of all of them, unless one text alone has more
-_MIX = 0x9E3779B1  # odd, so that multiplying by it loses nothing modulo 2^32: "a b" and "b a" are different pairs
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class WordEncoder:
         self.size = 1 + len(self.words) + buckets
         self._first = 1 + len(self.words)
         self._known = {word: i for i, word in enumerate(self.words, 1)}
-        self._memo = Memo(self.size, self.ids_of)
+        self._memo = Memo(self.size, self.ids_of, buckets=self.buckets)
 
     @classmethod
     def fit(
@@ -122,13 +120,22 @@ class WordEncoder:
 
     def encode(self, inputs: Mapping[str, Sequence[Any]]) -> Ragged:
         """Ids of every row, at least one each. Raises RowError where a row holds no text."""
-        parts = [_bags(spoken) for spoken in self.spoken(inputs)]
+        parts = [_bags(spoken) for spoken in self.spoken(self.texts(inputs))]
         lengths = np.concatenate([np.zeros(1, np.int64), *(lengths for _, lengths in parts)])
         return Ragged(np.concatenate([np.zeros(0, np.int32), *(ids for ids, _ in parts)]), np.cumsum(lengths))
 
-    def spoken(self, inputs: Mapping[str, Sequence[Any]]) -> Iterator[Spoken]:
-        """The words of all rows, some thousand rows at a time. Raises RowError where a row holds no text."""
-        texts = self._texts(inputs)
+    def texts(self, inputs: Mapping[str, Sequence[Any]]) -> Sequence[str]:
+        """The one text of every row. Raises RowError where a row holds none."""
+        found = columns(inputs, self.fields)
+        for field, column in zip(self.fields, found, strict=True):
+            if set(map(type, column)) - {str}:
+                for row, value in enumerate(column):
+                    if not isinstance(value, str):
+                        raise not_text(row, field, value)
+        return found[0] if len(found) == 1 else [" ".join(row) for row in zip(*found, strict=True)]
+
+    def spoken(self, texts: Sequence[str]) -> Iterator[Spoken]:
+        """The words of all texts, some thousand texts at a time."""
         start = 0
         while start < len(texts):
             some = texts[start : start + _CHUNK]
@@ -142,9 +149,7 @@ class WordEncoder:
         memo = self._remembered()
         words = list(map(memo.__getitem__, split(text, lowercase=self.lowercase)))
         if self.pairs:
-            first, buckets = self._first, self.buckets
-            hashes = memo.hashes_of(words)
-            words += [first + (a * _MIX + b & 0xFFFFFFFF) % buckets for a, b in pairwise(hashes)]
+            words += memo.pairs(words, self._first)
         return memo, words
 
     def collate(self, features: Ragged, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
@@ -178,19 +183,10 @@ class WordEncoder:
     def _bucket(self, text: str) -> int:
         return self._first + crc32(text.encode("utf-8", "surrogatepass")) % self.buckets
 
-    def _texts(self, inputs: Mapping[str, Sequence[Any]]) -> Sequence[str]:
-        found = columns(inputs, self.fields)
-        for field, column in zip(self.fields, found, strict=True):
-            if set(map(type, column)) - {str}:
-                for row, value in enumerate(column):
-                    if not isinstance(value, str):
-                        raise not_text(row, field, value)
-        return found[0] if len(found) == 1 else [" ".join(row) for row in zip(*found, strict=True)]
-
     def _remembered(self) -> Memo:
         """The words met so far, or a fresh start where they are too many; whoever holds the old ones may keep them."""
         if len(self._memo) > _MEMO:
-            self._memo = Memo(self.size, self.ids_of)
+            self._memo = Memo(self.size, self.ids_of, buckets=self.buckets)
         return self._memo
 
     def _speak(self, texts: Sequence[str]) -> Spoken:
@@ -203,17 +199,12 @@ class WordEncoder:
         words = np.array(numbers, np.int64)
         ends = np.flatnonzero(words == memo.first)
         starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
-        return Spoken(memo, words, self._pairs(memo, words, ends) if self.pairs else None, starts, ends - starts)
-
-    def _pairs(self, memo: Memo, words: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        hashes = memo.arrays()[2].take(words - memo.first)
-        mixed = hashes * np.uint32(_MIX)
-        mixed[:-1] += hashes[1:]  # modulo 2^32
-        mixed %= np.uint32(self.buckets)
-        pairs = mixed.astype(np.int64)
-        pairs += self._first
-        pairs[ends] = pairs[ends - 1] = memo.first
-        return pairs
+        pairs = None
+        if self.pairs:
+            pairs = memo.all_pairs(words)
+            pairs += self._first
+            pairs[ends] = pairs[ends - 1] = memo.first
+        return Spoken(memo, words, pairs, starts, ends - starts)
 
 
 def _bags(spoken: Spoken) -> tuple[np.ndarray, np.ndarray]:

@@ -67,8 +67,7 @@ def int8_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> int8_rows(np.array([[1.0, -0.5], [0.0, 0.0]]))[0].tolist()
     [[127, -64], [0, 0]]
     """
-    most = np.abs(table).max(axis=1, initial=0).astype(np.float32)
-    scale = np.where(most > 0, most / 127, 1).astype(np.float32)
+    scale = _usable(np.abs(table).max(axis=1, initial=0).astype(np.float32) / 127)
     return np.clip(np.rint(table / scale[:, None]), -127, 127).astype(np.int8), scale
 
 
@@ -82,7 +81,7 @@ def int4_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     [[-8, 4], [-8, 2]]
     """
     longest = np.take_along_axis(table, np.abs(table).argmax(axis=1)[:, None], axis=1)[:, 0].astype(np.float32)
-    scale = np.where(longest != 0, longest / -8, 1).astype(np.float32)
+    scale = _usable(longest / -8)
     return np.clip(np.rint(table / scale[:, None]), -8, 7).astype(np.int8), scale
 
 
@@ -95,6 +94,11 @@ def packed(rows: np.ndarray) -> np.ndarray:
     halves = np.full((len(rows), -(-rows.shape[1] // 2) * 2), 8, np.uint8)
     halves[:, : rows.shape[1]] = (rows + 8).astype(np.uint8)
     return halves[:, 0::2] | halves[:, 1::2] << 4
+
+
+def _usable(scale: np.ndarray) -> np.ndarray:
+    """The scales, and 1 for rows so short that nothing can be divided by theirs: they become zeros."""
+    return np.where(np.abs(scale) >= np.finfo(np.float32).tiny, scale, 1).astype(np.float32)
 
 
 def _quantised(table: np.ndarray, *, bits: int) -> tuple[np.ndarray, np.ndarray]:

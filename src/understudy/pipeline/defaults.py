@@ -12,7 +12,7 @@ _WORDS = {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "temperature": 
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     "text-classification": {
         "static": {**_WORDS, "dimensions": 256, "hidden": 256, "buckets": 16_384},
-        "ngram": {**_WORDS, "learning_rate": 5e-3, "dimensions": 64, "buckets": 65_536},
+        "ngram": {**_WORDS, "learning_rate": 1e-2, "dimensions": 64, "buckets": 65_536},
         "conv": {**_WORDS, "width": 128, "dimensions": 64, "hidden": 128, "buckets": 1024},
         "gru": {**_WORDS, "width": 128, "dimensions": 64, "hidden": 128, "buckets": 1024},
         "transformer": {

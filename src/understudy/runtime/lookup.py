@@ -18,7 +18,8 @@ from understudy.encoding.words import EMPTY
 from understudy.runtime.pooling import Table, pooled
 from understudy.runtime.static import StaticModel
 
-_LONG = 1000  # letters from which one text is split like many
+_LONG = 20_000  # letters from which one text is split like many
+_FEW = 8  # texts up to which each is asked alone: there is too little to be done at once
 
 
 class Lookup:
@@ -34,8 +35,27 @@ class Lookup:
 
     def logits(self, inputs: Mapping[str, Sequence[Any]]) -> np.ndarray:
         """float32 [N, K] of raw columns. Raises RowError where a row holds no text."""
+        texts = self.encoder.texts(inputs)
+        if 0 < len(texts) <= _FEW and sum(map(len, texts)) <= _LONG:
+            return np.stack([self.one(text) for text in texts])
+        return self._many(texts)
+
+    def one(self, text: str) -> np.ndarray:
+        """float32 [K] of one text: as `logits`, with less on the way."""
+        if len(text) > _LONG:
+            return self._many([text])[0]
+        memo, ids = self.encoder.speak(text)
+        sums, most = self._table(memo)
+        total = np.add.reduce(sums.take(ids, 0), 0) if ids else sums[EMPTY]
+        if total[-1] == 0:
+            ids, total = [], sums[EMPTY]
+        if most is None:
+            return self.model.head(total, None)
+        return self.model.head(total, np.maximum.reduce(most.take(ids, 0), 0) if ids else most[EMPTY])
+
+    def _many(self, texts: Sequence[str]) -> np.ndarray:
         found = []
-        for spoken in self.encoder.spoken(inputs):
+        for spoken in self.encoder.spoken(texts):
             table = self._table(spoken.memo)
             ids = [spoken.words] if spoken.pairs is None else [spoken.words, spoken.pairs]
             sums, most = pooled(table, ids, spoken.starts, spoken.lengths)
@@ -46,19 +66,6 @@ class Lookup:
                     most[nothing] = table.most[EMPTY]
             found.append(self.model.head(sums, most))
         return np.concatenate(found) if found else np.zeros((0, self.model.labels), np.float32)
-
-    def one(self, text: str) -> np.ndarray:
-        """float32 [K] of one text, for an encoder that reads one column; as `logits`, with less on the way."""
-        if len(text) > _LONG:
-            return self.logits({self.encoder.fields[0]: [text]})[0]
-        memo, ids = self.encoder.speak(text)
-        sums, most = self._table(memo)
-        total = np.add.reduce(sums.take(ids, 0), 0) if ids else sums[EMPTY]
-        if total[-1] == 0:
-            ids, total = [], sums[EMPTY]
-        if most is None:
-            return self.model.head(total, None)
-        return self.model.head(total, np.maximum.reduce(most.take(ids, 0), 0) if ids else most[EMPTY])
 
     def _table(self, memo: Memo) -> Table:
         """The model's table, and under the number of each word that the memo knows what its ids give."""

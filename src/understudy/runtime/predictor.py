@@ -26,7 +26,7 @@ _TEXTS, _IMAGES = 8192, 256  # rows encoded at a time: bounds the memory, whatev
 
 
 class Predictor:
-    """A loaded artefact. It holds no state between calls and may be shared by threads.
+    """A loaded artefact. No call changes what another one says, and threads may share it.
 
     Attributes:
         manifest: the content of ``understudy.json``.
@@ -168,7 +168,7 @@ def load(folder: Path | str, *, threads: int = 1) -> Predictor:
 
     Args:
         folder: where ``understudy.json`` is, a run folder, or the one file that `export.single_file` wrote.
-        threads: threads of an ONNX model. The encoders and the static family use one (their only product that may use
+        threads: threads of an ONNX model. The encoders and the lookup families use one (their only product that may use
             more is numpy's matrix product, which takes what OPENBLAS_NUM_THREADS or OMP_NUM_THREADS allow).
 
     Raises:
