@@ -19,6 +19,7 @@ SMALL: dict[str, Any] = {
     "student__rank": 12,
     "train__precision": "fp32",
     "evaluation__latency_rows": 20,
+    "export__max_drop": 2.0,  # of 80 validation rows one is 1.25 points
 }
 
 
@@ -39,7 +40,7 @@ def test_less_of_everything_is_distilled_and_ships(finished: Any, tmp_path: Path
     assert found["feed_forward"]["from"] == ["48 entries"]
     assert (found["vocabulary"]["kept"], found["vocabulary"]["how"]) == (120, "copied")
     assert found["rank"]["rank"] == 12
-    assert 0.8 < found["rank"]["energy"] < 1
+    assert 0.5 < found["rank"]["energy"] < found["rank"]["used"] < 1
     assert found["fresh"] == []
     assert found["chosen_by"] == "activations on 240 rows"
     assert found["sentence"] in facts["notes"]

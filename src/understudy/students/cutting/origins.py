@@ -15,6 +15,7 @@ from understudy.students.cutting.factors import factors_of
 from understudy.students.cutting.making import RECORD
 from understudy.students.cutting.sizes import Sizes
 from understudy.students.cutting.width import carried, rescaled
+from understudy.students.cutting.wording import part, sentence
 from understudy.students.saving import parameters
 
 CLOSE = 1e-4  # relative: rows of a factorised table are compared as numbers, not as bits
@@ -64,7 +65,7 @@ def inheritance(student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
         "rank": compared.energy,
         "chosen_by": str(record.get("by", "")),
     }
-    return {**report, "sentence": _sentence(report, record, len(theirs))}
+    return {**report, "sentence": sentence(report, record, len(theirs))}
 
 
 @dataclass
@@ -226,8 +227,8 @@ def _nearest(rows: Tensor, table: Tensor, project: Tensor) -> Tensor | None:
         same = (rows.double() - coordinates).norm() <= CLOSE * coordinates.norm()
         return torch.arange(len(rows)) if same else None
     found = []
-    for part in rows.double().split(1024):
-        distance, place = torch.cdist(part, coordinates).min(1)
+    for some in rows.double().split(1024):
+        distance, place = torch.cdist(some, coordinates).min(1)
         if bool((distance > CLOSE * coordinates.norm(dim=1).mean()).any()):
             return None
         found.append(place)
@@ -266,41 +267,9 @@ def _sizes(compared: _Compared, record: Mapping[str, Any], heads: list[Any], uni
     found: dict[str, Any] = {"channels": None, "heads": None, "feed_forward": None, "vocabulary": None}
     if axes is not None and sizes is not None:
         channels = _listed(compared.maps.get("width"))
-        found["channels"] = _part(sizes.width, axes.width, channels, projected)
-        found["heads"] = _part(sizes.heads, axes.heads, heads, projected)
-        found["feed_forward"] = _part(sizes.feed_forward, axes.feed_forward, units, projected)
+        found["channels"] = part(sizes.width, axes.width, channels, projected)
+        found["heads"] = part(sizes.heads, axes.heads, heads, projected)
+        found["feed_forward"] = part(sizes.feed_forward, axes.feed_forward, units, projected)
     if words is not None:
-        found["vocabulary"] = _part(words[0], words[1], _listed(compared.maps.get("vocabulary")), projected)
+        found["vocabulary"] = part(words[0], words[1], _listed(compared.maps.get("vocabulary")), projected)
     return found
-
-
-def _part(mine: int, theirs: int, source: list[Any] | None, projected: bool) -> dict[str, Any]:
-    known = source is not None and None not in source
-    how = "whole" if mine == theirs else "copied" if known else "projected" if projected else "fresh"
-    return {"kept": mine, "of": theirs, "how": how, "from": source if how == "copied" else None}
-
-
-def _sentence(report: Mapping[str, Any], record: Mapping[str, Any], total: int) -> str:
-    layers, counts = report["layers"], report["parameters"]
-    copies = [j for j in layers.values() if j is not None]
-    outside = len(report["carried"]) + len(report["fresh"])
-    which = ", ".join(map(str, copies)) or "(none)"
-    first = f"{len(copies)} of {len(layers)} layers are copies of the teacher's {which} of {total}"
-    if record.get("choose") == "pca" and not copies:
-        first = f"{len(layers)} layers are the teacher's {', '.join(map(str, record['layers']))} of {total}, projected"
-    parts = [first, f"{len(report['carried'])} of {outside} tensors outside them were carried over"]
-    units = {"channels": "channels", "heads": "heads", "feed_forward": "feed-forward units", "vocabulary": "sub-words"}
-    sizes = [
-        f"{report[key]['kept']:,} of {report[key]['of']:,} {unit} ({report[key]['how']})"
-        for key, unit in units.items()
-        if report[key] is not None and report[key]["how"] != "whole"
-    ]
-    if sizes:
-        by = f", by {report['chosen_by']}" if report["chosen_by"] and record else ""
-        parts.append(f"it has {', '.join(sizes)}{by}")
-    if report["rank"] is not None:
-        share, used = report["rank"]["energy"], report["rank"]["used"]
-        kept = "which starts at random" if share is None else f"which keeps {share:.1%} of its squares"
-        kept += "" if used is None else f" ({used:.1%} weighted by use)"
-        parts.append(f"its table of sub-words has rank {report['rank']['rank']} of {report['rank']['of']}, {kept}")
-    return f"{', '.join(parts)}; {counts['student']:,} of {counts['teacher']:,} parameters"
