@@ -432,7 +432,7 @@ def test_a_changed_recipe_is_refused_with_what_changed(
     finished: Any, place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = again(finished, finished.folder, "--alpha", "0.5", "--set", "student.hidden=128")
-    refused(call, 2, ("objective.alpha: was 0.1, now 0.5", "student.hidden: was 256, now 128", "--fresh"), capsys)
+    refused(call, 2, ("objective.alpha: was 0.1, now 0.5", "student.hidden: was unset, now 128", "--fresh"), capsys)
 
 
 def test_a_first_try_that_failed_does_not_bind_its_recipe(

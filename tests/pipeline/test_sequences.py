@@ -13,6 +13,8 @@ import pytest
 
 from understudy.errors import RecipeError
 
+from .test_main_job import distilled_until, recipe_of, stage_facts
+
 
 @pytest.mark.parametrize("family", ["conv", "gru", "transformer"])
 def test_a_student_that_reads_words_in_order(
@@ -20,33 +22,30 @@ def test_a_student_that_reads_words_in_order(
 ) -> None:
     import onnx
 
-    import understudy as us
+    from understudy import runtime
 
-    runs = Path(shutil.copytree(finished.folder.parent, tmp_path / "runs"))
-    run = us.distill(
-        finished.teacher, finished.data, family, runs / family,
-        objective__temperature=2, train__epochs=6, train__learning_rate=5e-3,
-        student__width=32, student__dimensions=16, student__hidden=24, student__depth=1, evaluation__latency_rows=20,
-    )  # fmt: skip
-    facts = run.facts
-    assert facts["cost"]["teacher_calls"] == 0  # the static student's run has asked already
-    assert facts["export"]["passed"]
-    assert facts["export"]["exporting"] == "dynamic"
-    gates = {gate["name"].partition(" (")[0]: gate for gate in facts["verdict"]["gates"]}
+    out = Path(shutil.copytree(finished.folder.parent, tmp_path / "runs")) / family
+    shape = {"width": 32, "dimensions": 16, "hidden": 24, "depth": 1, "buckets": None}
+    dials = {"objective__temperature": 2, "train__epochs": 6, "train__learning_rate": 5e-3}
+    dials |= {f"student__{key}": value for key, value in shape.items()}
+    distilled_until("evaluate", recipe_of(finished, student__family=family, **dials), out)
+    assert stage_facts(out, "label")["teacher_calls"] == 0  # the static student's run has asked already
+    exported = stage_facts(out, "export")
+    assert exported["passed"]
+    gates = {gate["name"].partition(" (")[0]: gate for gate in exported["gates"]}
     assert gates["same labels without torch"]["value"] == 1.0
-    manifest = json.loads((run.folder / "artefact" / "understudy.json").read_text())
+    manifest = json.loads((out / "artefact" / "understudy.json").read_text())
     assert manifest["encoder"]["kind"] == "sequence"
     assert manifest["encoder"]["limit"] == 16
     assert manifest["encoder"]["buckets"] == 1024  # the family's own
-    dims = {
-        tuple(t.dims) for t in onnx.load(run.folder / "artefact" / "model.onnx").graph.initializer if t.data_type == 3
-    }
+    stored = onnx.load(out / "artefact" / "model.onnx").graph.initializer
+    dims = {tuple(tensor.dims) for tensor in stored if tensor.data_type == onnx.TensorProto.INT8}
     assert any(shape[0] > 1024 and shape[1] == 16 for shape in dims if len(shape) == 2), "the table is INT8"
-    config = json.loads((run.folder / "student" / "config.json").read_text())
+    config = json.loads((out / "student" / "config.json").read_text())
     assert (config["understudy_family"], config["width"], config["dimensions"]) == (family, 32, 16)
     texts, ids = tiny_texts(120, seed=9)
     names = ("billing", "travel", "weather", "music")
-    said = run.artefact.predict([*texts, "", "\ud800 \U0001f600", "card " * 5000])
+    said = runtime.load(out).predict([*texts, "", "\ud800 \U0001f600", "card " * 5000])
     assert np.mean([one["label"] == names[i] for one, i in zip(said, ids, strict=False)]) > 0.85
     assert said[-1]["label"] == "billing"
 

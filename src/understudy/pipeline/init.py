@@ -117,7 +117,7 @@ def _teacher(*, images: bool) -> list[_Line]:
 def _student(splits: Splits, *, images: bool) -> list[_Line]:
     if images:
         return [_Line("family", "cnn", "mlp is smaller to run on tiny images")]
-    why = "a bag of word vectors, no attention at run time; where word order matters (sentiment), try cut"
+    why = "a bag of word vectors, no attention at run time; where word order matters (sentiment), try gru or cut"
     return [_Line("family", "static", why)]
 
 
