@@ -58,7 +58,10 @@ BAD = [
     ("train: {epochs: 2.5}\n", ["train.epochs", "2.5"]),
     ("train: 5\n", ["train", "mapping"]),
     ("data: {label: 2026-11-22}\n", ["data.label", "string", "in quotes"]),
-    ("student: {family: statik}\n", ["student.family", 'did you mean "static"', "known: cnn, conv, cut, gru, mlp, ngram"]),
+    (
+        "student: {family: statik}\n",
+        ["student.family", 'did you mean "static"', "known: cnn, conv, cut, gru, mlp, ngram"],
+    ),
     ("data: {validation_share: .5, test_share: .5}\n", ["below 0.9"]),
     ("seed: 1\nseed: 2\n", ["line 2", '"seed" is there twice']),
     ("train: &x {epochs: 1}\nteacher: *x\n", ["anchors"]),
