@@ -139,3 +139,78 @@ def test_no_local_path_in_int8(small: Path) -> None:
     data = small.read_bytes()
     assert b"/tmp" not in data
     assert b".py" not in data
+
+
+def test_a_gelu_is_one_node(bert: Exported, small: Path) -> None:
+    """Five of PyTorch's nodes, which ONNX Runtime does not see as one; `to_onnx` has proven that it says the same."""
+    for path in (bert.path, small):
+        assert operators(path)["Gelu"] == 2
+        assert operators(path)["Erf"] == 0
+
+
+def test_a_gelu_of_another_form_stays() -> None:
+    from onnx import TensorProto, helper
+
+    from understudy.export.fusing import fuse_gelu
+
+    def graph(half: float) -> onnx.ModelProto:
+        parts = [("Div", ["x", "root"], "a"), ("Erf", ["a"], "b"), ("Add", ["b", "one"], "c"),
+                 ("Mul", ["half", "c"], "d"), ("Mul", ["x", "d"], "y")]  # fmt: skip
+        nodes = [helper.make_node(kind, read, [made], name=made) for kind, read, made in parts]
+        constants = {"root": 2**0.5, "one": 1.0, "half": half}
+        tensors = [numpy_helper.from_array(np.float32(value), name) for name, value in constants.items()]
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in ("x", "y")]
+        return helper.make_model(helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors))
+
+    right, wrong = graph(0.5), graph(0.25)
+    assert (fuse_gelu(right), fuse_gelu(wrong)) == (1, 0)
+    assert [node.op_type for node in right.graph.node] == ["Gelu"]
+    assert len(wrong.graph.node) == 5
+
+
+def test_what_is_kept_stays_in_fp32_and_costs_what_it_weighs(bert: Exported, small: Path, tmp_path: Path) -> None:
+    from understudy.export.sensitivity import candidates
+
+    found = candidates(bert.path, kinds=("MatMul", "Gemm"))
+    assert len(found) == 2 * 6 + 2
+    assert [title for _, title in found[-2:]] == ["bert.pooler.dense", "classifier"]
+    last = [found[-1][0], found[-2][0]]
+    quantise_dynamic(bert.path, tmp_path / "x.onnx", keep=last)
+    assert operators(tmp_path / "x.onnx")["MatMulInteger"] == 2 * 6
+    assert (tmp_path / "x.onnx").stat().st_size > small.stat().st_size
+    quantise_dynamic(bert.path, tmp_path / "all.onnx", keep=[name for name, _ in found])
+    inputs = tokens(16, 9, seed=4)
+    rounded = parity(bert.wanted(inputs), answer(small, inputs))["mean_abs_error"]
+    tables = parity(bert.wanted(inputs), answer(tmp_path / "all.onnx", inputs))["mean_abs_error"]
+    assert tables < rounded
+
+
+def test_the_most_sensitive_convolution_is_found(cnn: Exported, tmp_path: Path) -> None:
+    """Keeping it must do more than keeping any other, and what is kept is a name of the folded graph."""
+    from understudy.export import fold, sensitivities
+
+    rows = calibration()
+    fold(cnn.path, tmp_path / "folded.onnx")
+
+    def quantise(path: Path, keep: object) -> None:
+        quantise_static(tmp_path / "folded.onnx", path, rows, keep=list(keep))  # type: ignore[call-overload]
+
+    groups = sensitivities(tmp_path / "folded.onnx", quantise, rows[:2], kinds=("Conv", "Gemm", "MatMul"))
+    assert len(groups) == 3
+    assert [group.error for group in groups] == sorted(group.error for group in groups)
+    quantise_static(cnn.path, tmp_path / "best.onnx", rows, keep=groups[0].nodes)
+    inputs = rows[0]
+    wanted, kept = answer(cnn.path, inputs), answer(tmp_path / "best.onnx", inputs)
+    quantise_static(cnn.path, tmp_path / "plain.onnx", rows)
+    assert np.abs(kept - wanted).mean() < np.abs(answer(tmp_path / "plain.onnx", inputs) - wanted).mean()
+
+
+def test_logits_are_not_rounded_and_ranges_can_leave_outliers_out(cnn: Exported, tmp_path: Path) -> None:
+    made = {}
+    for ranges in ("minmax", "percentile"):
+        quantise_static(cnn.path, tmp_path / f"{ranges}.onnx", calibration(), ranges=ranges)
+        made[ranges] = answer(tmp_path / f"{ranges}.onnx", images(64, seed=3))
+        assert len(np.unique(made[ranges])) > 256, "8 bits have no more values than that"
+        assert parity(cnn.wanted(images(64, seed=3)), made[ranges])["agreement"] > 0.9
+    with pytest.raises(UsageError, match='no way to choose ranges "middle"'):
+        quantise_static(cnn.path, tmp_path / "x.onnx", calibration(), ranges="middle")
