@@ -89,7 +89,7 @@ def packed(rows: np.ndarray) -> np.ndarray:
     """uint8 [V, ceil(d / 2)] of int8 [V, d] in -8..7: 8 is added, and the first of two values is the lower half.
 
     >>> packed(np.array([[-8, 7, 0]], np.int8)).tolist()
-    [[240, 8]]
+    [[240, 136]]
     """
     halves = np.full((len(rows), -(-rows.shape[1] // 2) * 2), 8, np.uint8)
     halves[:, : rows.shape[1]] = (rows + 8).astype(np.uint8)

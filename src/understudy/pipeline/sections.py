@@ -252,7 +252,7 @@ class Export(Section):
     max_mb: Positive | None = Field(
         None, description="Gate: most megabytes (1e6 bytes) of the artefact, vocabulary included."
     )
-    bits: Literal[4, 8] = Field(8, description="static, ngram: bits of a number in the table that ships.")
+    bits: int = Field(8, description="Bits of a number in the table of a static or ngram student: 8 or 4.")
     floors: dict[str, Share] = Field({}, description="Gate: label -> lowest recall on validation.")
     calibration_rows: Count = Field(512, description="Training rows that calibrate a static INT8 graph.")
     ladder: Literal["auto", "off"] = Field(
@@ -260,6 +260,13 @@ class Export(Section):
         description="auto: where INT8 loses more than max_drop, sensitive nodes stay in fp32, then the student is "
         "trained with rounding inside it; off: one try.",
     )
+
+    @field_validator("bits")
+    @classmethod
+    def _eight_or_four(cls, value: int) -> int:
+        if value not in (8, 4):
+            raise ValueError(f"export.bits: got {value}, wanted 8 or 4")
+        return value
 
 
 class Evaluation(Section):
