@@ -49,7 +49,10 @@ def test_an_ngram_student_of_four_bits(finished: Any, tiny_texts: Any, tmp_path:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"student__family": "cut", "export__bits": 4}, "export.bits: 4 bits are for students that look vectors up.*is a cut.*static or ngram"),
+        (
+            {"student__family": "cut", "export__bits": 4},
+            "export.bits: 4 bits are for students that look vectors up.*is a cut.*static or ngram",
+        ),
         ({"student__family": "ngram", "student__buckets": 0}, "student.buckets is 0.*hashes everything"),
         ({"export__bits": 5}, "export.bits"),
     ],

@@ -207,7 +207,7 @@ class Objective(Section):
 
     temperature: Annotated[float, Field(gt=0)] | Auto | None = Field(
         None,
-        description="Softens both sides; auto: chosen on validation; unset: auto for families that read words, else 4.",
+        description="Softens both sides; auto: chosen on validation; unset: auto for families of words, 4 otherwise.",
     )
     alpha: Share | Auto = Field(0.1, description="Weight of the hard labels, 0 to 1; auto: chosen on validation.")
     class_weights: Literal["none", "balanced"] = Field(
