@@ -55,10 +55,13 @@ def test_again_into_the_same_folder_and_code_5(
 
 
 def test_a_run_with_another_limit_says_so(finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from understudy import runtime
+
     shutil.copytree(finished.folder.parent / ".store", tmp_path / ".store")
     folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
     weights = (folder / "student" / "model.safetensors").read_bytes()
-    assert run(["export", str(folder), "--max-drop", "7", "--json"]) == 0
+    one = tmp_path / "one.artefact"
+    assert run(["export", str(folder), "--max-drop", "7", "--single-file", str(one), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["recipe"]["export"]["max_drop"] == 7
     assert {gate["limit"] for gate in facts["verdict"]["gates"] if "loss" in gate["name"]} == {7.0}
@@ -66,6 +69,8 @@ def test_a_run_with_another_limit_says_so(finished: Any, tmp_path: Path, capsys:
     assert [line["changed"] for line in log if line["event"] == "amended"] == [["export.max_drop: was 0.5, now 7.0"]]
     assert (folder / "student" / "model.safetensors").read_bytes() == weights
     assert "max_drop: 7.0" in (folder / "stages" / "asked.yaml").read_text(), "the limit stays"
+    texts = ["red green", "blue", ""]
+    assert runtime.load(one).labels_of(texts) == runtime.load(folder).labels_of(texts)
 
 
 MISTAKES = {

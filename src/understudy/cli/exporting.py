@@ -27,6 +27,9 @@ def export(
     out: Annotated[
         str | None, typer.Option("--out", metavar="DIR", help="Folder of a MODEL's export (default: exports/NAME).")
     ] = None,
+    single_file: Annotated[
+        str | None, typer.Option("--single-file", metavar="FILE", help="Write the artefact as one file, too.")
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Exports the student of a run, or any classifier, to INT8 and puts it through its gates.
@@ -37,13 +40,13 @@ def export(
     \b
     Examples:
       understudy export runs/tickets
-      understudy export runs/tickets --max-drop 0.2
+      understudy export runs/tickets --max-drop 0.2 --single-file tickets.artefact
       understudy export ./my-bert --data ./tickets --out exports/my-bert
     """
     limits = {"export.bits": bits, "export.max_drop": max_drop}
     columns = {"data.text": text, "data.label": label, "data.image": image}
     if _is_model(what, data):
-        return _model(what, data, out, {**limits, **columns}, as_json=as_json)
+        return _model(what, data, out, {**limits, **columns}, single_file, as_json=as_json)
     from understudy.errors import UsageError
 
     foreign = {"--data": data, "--out": out, "--text": text, "--label": label, "--image": image}
@@ -54,6 +57,7 @@ def export(
 
     with listening() as progress:
         done = stage("export", Path(what), changes=limits, progress=progress)
+    _as_one(done.folder, single_file)
     return show_run(done, as_json=as_json)
 
 
@@ -64,7 +68,17 @@ def _is_model(what: str, data: str | None) -> bool:
     return not begun and ((folder / "config.json").is_file() or data is not None)
 
 
-def _model(what: str, data: str | None, out: str | None, said: dict[str, str | None], *, as_json: bool) -> int:
+def _as_one(folder: Path, path: str | None) -> None:
+    """The artefact in a folder as one file, where one is asked for and every gate held."""
+    from understudy.export import single_file
+
+    if path is not None and (folder / "artefact").is_dir():
+        single_file(folder, path)
+
+
+def _model(
+    what: str, data: str | None, out: str | None, said: dict[str, str | None], single_file: str | None, *, as_json: bool
+) -> int:
     from understudy.errors import UsageError
 
     if data is None:
@@ -77,6 +91,7 @@ def _model(what: str, data: str | None, out: str | None, said: dict[str, str | N
     dials: dict[str, Any] = {key.replace(".", "__"): value for key, value in said.items() if value is not None}
     with listening() as progress:
         facts = export_model(what, data, folder, progress=progress, **dials)
+    _as_one(folder, single_file)
     if as_json:
         print_json({**facts, "path": str(folder / facts["folder"])})
     else:
