@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,17 +63,19 @@ class Ragged:
         return Ragged(self.values[where], offsets, types, None if self.cut is None else self.cut[rows])
 
     def first(self, most: int) -> Ragged:
-        """At most so many values of every row, the first ones.
+        """At most so many values of every row, the first ones; ``cut`` says which rows had more.
 
-        >>> Ragged(np.array([7, 8, 9], np.int32), np.array([0, 1, 3])).first(1).values.tolist()
-        [7, 8]
+        >>> some = Ragged(np.array([7, 8, 9], np.int32), np.array([0, 1, 3])).first(1)
+        >>> some.values.tolist(), some.cut.tolist()
+        ([7, 8], [False, True])
         """
-        if self.lengths.max(initial=0) <= most:
-            return self
+        cut = self.lengths > most
+        if not cut.any():
+            return replace(self, cut=cut)
         kept = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths) < most
         offsets = np.zeros_like(self.offsets)
         np.cumsum(np.minimum(self.lengths, most), out=offsets[1:])
-        return Ragged(self.values[kept], offsets, None if self.types is None else self.types[kept])
+        return Ragged(self.values[kept], offsets, None if self.types is None else self.types[kept], cut)
 
 
 Features = Ragged | np.ndarray

@@ -20,7 +20,7 @@ from understudy.export.graph import clean
 from understudy.export.static import int8_rows
 from understudy.files import write_bytes
 
-RANGES = ("minmax", "percentile", "entropy")
+RANGES = {"minmax": "MinMax", "percentile": "Percentile"}
 _TYPE = {"DefaultTensorType": onnx.TensorProto.FLOAT}  # behind an operator that onnx cannot infer the shapes of
 
 
@@ -84,8 +84,7 @@ def quantise_static(
         calibration: batches of inputs by name, from training or validation rows (never from the test split): the range
             of every activation is the range that it has on these.
         keep: names of nodes, as `fold` leaves them, that stay in fp32.
-        ranges: ``minmax`` (everything that was seen), ``percentile`` (all but the most extreme 0.001 %) or ``entropy``
-            (where least information is lost).
+        ranges: ``minmax`` (everything that was seen) or ``percentile`` (all but the most extreme 0.001 %).
 
     Raises:
         UsageError: there is no calibration batch, or no such way to choose a range.
@@ -110,7 +109,7 @@ def quantise_static(
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            calibrate_method=getattr(CalibrationMethod, {"minmax": "MinMax"}.get(ranges, ranges.capitalize())),
+            calibrate_method=getattr(CalibrationMethod, RANGES[ranges]),
             nodes_to_exclude=list(keep),
             extra_options=_TYPE,
         )

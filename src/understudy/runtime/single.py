@@ -36,7 +36,7 @@ def unpack(file: Path, folder: Path) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for name in _names(file, archive):
                 (folder / name).write_bytes(archive.read(name))
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
         raise ArtefactError(f"{file} cannot be read ({error}); copy it again") from error
 
 
