@@ -126,9 +126,11 @@ def test_a_sequence_is_the_words_in_order_up_to_the_limit() -> None:
     features = encoder.encode({"text": ["My CARD zebra", "", "card my card my card my", " \n"]})
     assert [features[row].tolist() for row in range(4)] == [[2, 3, zebra], [1], [3, 2, 3, 2], [1]]
     assert encoder.lengths(features).tolist() == [3, 1, 4, 1]
-    assert features.cut is not None and features.cut.tolist() == [False, False, True, False]
+    assert features.cut is not None
+    assert features.cut.tolist() == [False, False, True, False]
     short = encoder.encode({"text": ["my card"]})
-    assert short.cut is not None and short.cut.tolist() == [False]
+    assert short.cut is not None
+    assert short.cut.tolist() == [False]
     inputs = encoder.collate(features, [1, 0])
     assert inputs["input_ids"].tolist() == [[1, 0, 0], [2, 3, zebra]]
     assert inputs["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]

@@ -34,7 +34,7 @@ class Dial:
 DIALS = (
     Dial("--teacher", "teacher.path", "P", "Folder or hub name of a transformers model; for images also cnn or mlp."),
     Dial("--data", "data.path", "D", "Folder of train|validation|test|unlabelled files, one file, or a hub name."),
-    Dial("--student", "student.family", "S", "static, ngram, conv, gru, transformer or cut (text), cnn or mlp (images)."),
+    Dial("--student", "student.family", "S", "Text: static, ngram, conv, gru, transformer, cut; images: cnn, mlp."),
     Dial("--text", "data.text", "COLUMN", "Column of the text (default: text)."),
     Dial("--label", "data.label", "COLUMN", "Column of the label (default: label)."),
     Dial("--image", "data.image", "COLUMN", "Column of the image (default: image)."),
