@@ -43,7 +43,8 @@ def distill(
         teacher: folder or name of a transformers model, or ``cnn`` or ``mlp`` for images; a teacher that is loaded
             already; any callable or scikit-learn estimator that ``teachers.function`` takes; None: the recipe names it.
         data: folder with ``train|validation|test|unlabelled.{parquet,csv,jsonl}``, one file, or a data set name.
-        student: ``static`` or ``cut`` for text, ``cnn`` or ``mlp`` for images.
+        student: a family, such as ``static`` or ``cut`` for text, ``cnn`` or ``mlp`` for images; ``auto`` chooses one
+            and its sizes for ``export__max_mb`` and ``export__max_ms``.
         out: the run's folder; the same call again resumes or reuses it.
         recipe: a YAML file or the name of a recipe; what is said here goes before it.
         fresh: starts the run over.

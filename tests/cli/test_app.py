@@ -256,6 +256,18 @@ def test_check_fits_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.count("\n") <= 24
 
 
+def test_check_shows_every_candidate_of_a_student_that_is_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    from understudy.cli.screens import show_check
+
+    rows = [("cut", None, None, False, "no layers"), ("gru", 9e5, 1.4, False, ""), ("conv", 4e5, 0.21, True, "")]
+    keys = ("name", "bytes", "p95_ms", "fits", "skipped")
+    show_check({"choice": {"candidates": [dict(zip(keys, row, strict=True)) for row in rows]}})
+    said = [line.split() for line in capsys.readouterr().out.replace("\u00a0", "").splitlines()]
+    assert ["cut", "–", "–", "no", "layers"] in said
+    assert ["gru", "900kB", "1.4ms", "over", "a", "limit"] in said
+    assert ["conv", "400kB", "210µs", "chosen"] in said
+
+
 def test_a_reader_that_leaves_early_is_no_error() -> None:
     code = "import sys; from understudy.cli.app import run; sys.exit(run(['schema']))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

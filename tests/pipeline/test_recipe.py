@@ -60,7 +60,7 @@ BAD = [
     ("data: {label: 2026-11-22}\n", ["data.label", "string", "in quotes"]),
     (
         "student: {family: statik}\n",
-        ["student.family", 'did you mean "static"', "known: cnn, conv, cut, gru, mlp, ngram"],
+        ["student.family", 'did you mean "static"', "known: auto, cnn, conv, cut, gru, mlp, ngram"],
     ),
     ("data: {validation_share: .5, test_share: .5}\n", ["below 0.9"]),
     ("seed: 1\nseed: 2\n", ["line 2", '"seed" is there twice']),

@@ -34,7 +34,12 @@ class Dial:
 DIALS = (
     Dial("--teacher", "teacher.path", "P", "Folder or hub name of a transformers model; for images also cnn or mlp."),
     Dial("--data", "data.path", "D", "Folder of train|validation|test|unlabelled files, one file, or a hub name."),
-    Dial("--student", "student.family", "S", "Text: static, ngram, conv, gru, transformer, cut; images: cnn, mlp."),
+    Dial(
+        "--student",
+        "student.family",
+        "S",
+        "Text: static, ngram, conv, gru, transformer, cut; images: cnn, mlp; auto: for --max-mb and --max-ms.",
+    ),
     Dial("--text", "data.text", "COLUMN", "Column of the text (default: text)."),
     Dial("--label", "data.label", "COLUMN", "Column of the label (default: label)."),
     Dial("--image", "data.image", "COLUMN", "Column of the image (default: image)."),

@@ -63,10 +63,12 @@ def show_check(found: Mapping[str, Any]) -> None:
 
     Args:
         found: any of task, data, teacher, majority, labels, tokenizer, leaks, forecast (a sentence, number or mapping);
-            terms: [{name, value, gradient_norm, count}]; sizes: {model: {parameters, bytes}}; notes: [sentences].
+            terms: [{name, value, gradient_norm, count}]; sizes: {model: {parameters, bytes}}; choice: {candidates:
+            [{name, bytes, p95_ms, fits, skipped}]}; notes: [sentences].
     """
     screen = stdout()
-    facts = [key for key in found if key not in ("terms", "sizes", "notes") and found[key] is not None]
+    apart = ("terms", "sizes", "choice", "notes")
+    facts = [key for key in found if key not in apart and found[key] is not None]
     screen.print(table("", ("", ""), [(key, figure(found[key])) for key in facts]))
     if found.get("terms"):
         columns = list(dict.fromkeys(key for term in found["terms"] for key in term))
@@ -81,8 +83,19 @@ def show_check(found: Mapping[str, Any]) -> None:
     if found.get("sizes"):
         screen.print()
         screen.print(table("sizes", ("model", ""), [(name, figure(what)) for name, what in found["sizes"].items()]))
+    if found.get("choice"):
+        screen.print()
+        screen.print(
+            table("student auto", ("candidate", "size", "p95", ""), map(_candidate, found["choice"]["candidates"]))
+        )
     for note in found.get("notes") or ():
         screen.print(f"- {note}")
+
+
+def _candidate(one: Mapping[str, Any]) -> tuple[str, ...]:
+    """A row of the candidates for ``student: auto``."""
+    verdict = one["skipped"] or ("chosen" if one["fits"] else "over a limit")
+    return one["name"], size(number(one["bytes"])), milliseconds(number(one["p95_ms"])), verdict
 
 
 def show_comparison(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -9,12 +9,17 @@ from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
 from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError, choices
-from understudy.pipeline.defaults import FAMILIES, TEACHERS
+from understudy.pipeline.defaults import AUTO, FAMILIES, TEACHERS
 from understudy.pipeline.objective import reads_only_logits, refuse_silence, refuse_terms
-from understudy.pipeline.recipe import Recipe, with_values
+from understudy.pipeline.recipe import Recipe, Student, with_values
 from understudy.pipeline.steps import of_step, refuse_steps
 from understudy.pipeline.watching import check_tracker
 from understudy.statistics import METRICS
+
+CHOSEN = (
+    *("layers", "width", "heads", "feed_forward", "vocabulary", "rank", "depth", "blocks"),
+    *("dimensions", "hidden", "words", "buckets", "exits"),
+)  # dials of the student that mean nothing where its family is yet to be chosen
 
 
 def refuse(recipe: Recipe, splits: Splits) -> None:
@@ -26,6 +31,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
         UsageError: a tracker that is not there.
     """
     check_tracker(recipe.train.track)
+    _refuse_unchosen(recipe)
     refuse_terms(recipe)
     refuse_silence(recipe)
     refuse_steps(recipe)
@@ -62,6 +68,18 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
             )
 
 
+def _refuse_unchosen(recipe: Recipe) -> None:
+    if recipe.student.family != AUTO:
+        return
+    sizes = (key for key in CHOSEN if getattr(recipe.student, key) != Student.model_fields[key].default)
+    said = [f"student.{key}" for key in sizes] + [key for key in ("steps", "peers") if getattr(recipe, key)]
+    if said:
+        raise RecipeError(
+            f"{', '.join(said)}: student auto chooses family and sizes of one student that learns alone: leave "
+            f"{'that' if len(said) == 1 else 'these'} out, or name a family with --student"
+        )
+
+
 def _refuse_families(recipe: Recipe) -> None:
     known = FAMILIES[str(recipe.task)]
     said = {f"steps, {step.name}": str(of_step(recipe, step).student.family) for step in recipe.steps}
@@ -72,7 +90,7 @@ def _refuse_families(recipe: Recipe) -> None:
 
 
 def _refuse_bits(recipe: Recipe) -> None:
-    if recipe.export.bits == 4 and recipe.student.family not in ("static", "ngram"):
+    if recipe.export.bits == 4 and recipe.student.family not in ("static", "ngram", AUTO):
         raise RecipeError(
             f"export.bits: 4 bits are for students that look vectors up, and the student is a {recipe.student.family}: "
             "use 8, or a static or ngram student"

@@ -8,6 +8,8 @@ from understudy.errors import RecipeError, choices
 from understudy.pipeline.objective import SHORTHAND, entries, reads_only_logits
 from understudy.pipeline.recipe import Recipe, with_values
 
+AUTO = "auto"
+"""The family of a student that is yet to be chosen (`choosing.choose`)."""
 _WORDS = {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "temperature": "auto", "precision": "fp32"}
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     "text-classification": {
@@ -54,12 +56,12 @@ TEACHERS: dict[str, dict[str, Any]] = {
 
 
 def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
-    """The recipe with every None that depends on family and task decided.
+    """The recipe with every None that depends on family and task decided; what a family decides waits for one.
 
     Raises:
         RecipeError: a family that cannot do the task.
     """
-    families = FAMILIES[task]
+    families = {**FAMILIES[task], AUTO: {}}
     if recipe.student.family not in families:
         raise RecipeError(
             f'student "{recipe.student.family}" cannot do {task}: {choices(recipe.student.family, families)}'
@@ -69,11 +71,11 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
     precision = recipe.train.precision
     decided: dict[str, Any] = {
         "task": task,
-        "train.epochs": recipe.train.epochs or family["epochs"],
-        "train.batch_size": recipe.train.batch_size or family["batch_size"],
-        "train.learning_rate": recipe.train.learning_rate or family["learning_rate"],
-        "train.precision": family["precision"] if precision == "auto" else precision,
-        "objective.temperature": recipe.objective.temperature or _temperature(recipe, family["temperature"]),
+        "train.epochs": recipe.train.epochs or family.get("epochs"),
+        "train.batch_size": recipe.train.batch_size or family.get("batch_size"),
+        "train.learning_rate": recipe.train.learning_rate or family.get("learning_rate"),
+        "train.precision": family.get("precision") if precision == "auto" else precision,
+        "objective.temperature": recipe.objective.temperature or _temperature(recipe, family.get("temperature")),
         **{f"student.{key}": family.get(key) for key in SIZES if getattr(recipe.student, key) is None},
         "teacher.epochs": recipe.teacher.epochs or teacher["epochs"],
         "teacher.learning_rate": recipe.teacher.learning_rate or teacher["learning_rate"],

@@ -80,6 +80,11 @@ class Journal:
             self._begun = name
             self.progress.stage(name)
 
+    def correct(self, name: str, facts: Facts) -> None:
+        """Other facts for a stage that is done; its fingerprint stays."""
+        path = self.folder / "stages" / f"{name}.json"
+        write_json(path, {**self._record(path), "facts": facts})
+
     def forget(self, name: str) -> None:
         """Makes a stage run again; what it wrote stays until it is replaced."""
         (self.folder / "stages" / f"{name}.json").unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from understudy.pipeline.progress import Progress
 from understudy.pipeline.recipe import Recipe, difference, load_recipe, to_yaml
 
 ASKED = Path("stages") / "asked.yaml"  # the recipe as it was given; recipe.yaml has every decision filled in
+CHOOSE = "choose"  # the stage that finds a student for `student: auto`
 _OURS = {"log.jsonl", "stages"}
 
 
@@ -84,8 +85,10 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def _refuse_other_recipe(recipe: Recipe, out: Path) -> None:
-    done = {path.stem for path in (out / "stages").glob("*.json")} - {"data"}
-    if not done:  # a first try that never got to its teacher binds nobody to its recipe
+    done = {path.stem for path in (out / "stages").glob("*.json")} - {"data", CHOOSE}
+    if not done:  # a first try that never got to its teacher binds nobody to its recipe, nor to its student
+        if (out / ASKED).is_file() and (out / ASKED).read_text(encoding="utf-8") != to_yaml(recipe):
+            (out / "stages" / f"{CHOOSE}.json").unlink(missing_ok=True)
         write_text(out / ASKED, to_yaml(recipe))
         return
     changed = difference(asked(out), recipe)

@@ -16,8 +16,9 @@ from understudy.data import leaks
 from understudy.data.feed import Feed
 from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.apprentice import apprentice, peers
-from understudy.pipeline.before import decode, refuse
-from understudy.pipeline.defaults import resolved
+from understudy.pipeline.before import decode
+from understudy.pipeline.choosing import choose, with_choice
+from understudy.pipeline.defaults import AUTO
 from understudy.pipeline.journal import Journal
 from understudy.pipeline.learn import ALPHAS, SHORT, TEMPERATURES
 from understudy.pipeline.material import Apprentice, Material
@@ -25,11 +26,10 @@ from understudy.pipeline.objective import build
 from understudy.pipeline.opening import store_of
 from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.recipe import Recipe, Step
-from understudy.pipeline.stages import load_splits
+from understudy.pipeline.stages import load_splits, settled
 from understudy.pipeline.steps import of_step
 from understudy.pipeline.teach import untaught
 from understudy.statistics import METRICS
-from understudy.tasks import task_named
 from understudy.teachers import Live, Loaded
 from understudy.training import balanced, pulls
 
@@ -42,7 +42,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
 
     Returns:
         ``task``, ``data``, ``teacher``, ``majority``, ``labels``, ``tokenizer``, ``leaks``, ``terms``, ``sizes``,
-        ``forecast``, ``notes``.
+        ``forecast``, ``choice`` (of ``student: auto``; else None), ``notes``.
 
     Raises:
         what ``distill`` would raise before its first step.
@@ -50,15 +50,20 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
     progress = progress or Silent()
     progress.stage("data")
     name, splits = load_splits(recipe)
-    task = task_named(name)
-    recipe = resolved(recipe, task.name, metric=task.primary)
-    refuse(recipe, splits)
+    task, recipe = settled(recipe, name, splits)
     decode(splits)
     material = Material(recipe, task, splits, out, store_of(recipe, out), Journal(out, progress))
 
     progress.stage("teacher")
     teacher, trains = untaught(material)
     notes = [*splits.notes, *teacher.notes]
+    choice = None
+    if recipe.student.family == AUTO:
+        progress.stage("choose")
+        choice = choose(material, teacher)
+        recipe = with_choice(recipe, choice["chosen"], task, splits)
+        material = material.with_recipe(recipe)
+        notes.append(choice["why"])
     metric = METRICS[str(recipe.evaluation.metric)]
     some = splits.validation.take(
         np.linspace(0, len(splits.validation) - 1, min(SAMPLE, len(splits.validation))).astype(int)
@@ -111,6 +116,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         "forecast": _forecast(
             material, trains, each, step, students.parameters(student), students.parameters(teacher.model)
         ),
+        "choice": choice,
         "notes": [*notes, *kind.notes],
     }
     return found

@@ -127,9 +127,10 @@ class Data(Section):
 class Student(Section):
     """What learns."""
 
-    family: Literal["static", "ngram", "conv", "gru", "transformer", "cut", "cnn", "mlp"] = Field(
+    family: Literal["static", "ngram", "conv", "gru", "transformer", "cut", "cnn", "mlp", "auto"] = Field(
         description="static: a bag of word vectors; ngram: hashed vectors and one matrix; conv, gru, transformer: "
-        "words in order; cut: less of the teacher (layers, width, sub-words); cnn, mlp: for images."
+        "words in order; cut: less of the teacher (layers, width, sub-words); cnn, mlp: for images; auto: the most "
+        "capable family and sizes that keep within export.max_mb and export.max_ms, by measurement."
     )
     layers: Count | tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
         None,

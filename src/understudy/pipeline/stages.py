@@ -16,13 +16,14 @@ from understudy.errors import UsageError
 from understudy.files import content_hash, read_json, write_json, write_text
 from understudy.pipeline.apprentice import apprentice, own_module
 from understudy.pipeline.before import decode, refuse
+from understudy.pipeline.choosing import find_student, overruled
 from understudy.pipeline.defaults import resolved
 from understudy.pipeline.journal import Facts, Journal
 from understudy.pipeline.judge import Cast, environment, judge
 from understudy.pipeline.label import label
 from understudy.pipeline.learn import load_module
 from understudy.pipeline.material import Apprentice, Material
-from understudy.pipeline.opening import ASKED, asked, opened, store_of
+from understudy.pipeline.opening import ASKED, CHOOSE, asked, opened, store_of
 from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.proof import evidence
 from understudy.pipeline.recipe import Recipe, load_recipe, to_yaml, with_values
@@ -67,13 +68,16 @@ def _distilled(
     *,
     fresh: bool = False,
     again: str | None = None,
-    amend: bool = False,
+    changes: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Run:
     # rows and recipe are looked at before the folder is touched: a bad call leaves nothing behind
     name, splits = load_splits(given)
     task, recipe = settled(given, name, splits)
-    with opened(given, out, fresh=fresh, amend=amend, progress=progress or Silent()) as journal:
+    choice = overruled(recipe, task, splits, out, changes or {})
+    with opened(given, out, fresh=fresh, amend=bool(changes), progress=progress or Silent()) as journal:
+        if choice:
+            journal.correct(CHOOSE, choice)
         if again is not None:
             later = STAGES[STAGES.index(again) :]
             journal.forget_from([*later, *(name for stage in later for name in WITHIN.get(stage, ()))])
@@ -129,7 +133,7 @@ def stage(
         raise UsageError(f'no stage "{name}": {", ".join(STAGES)}')
     said = {key: value for key, value in (changes or {}).items() if value is not None}
     recipe = load_recipe(folder / ASKED, options=said) if said and asked(folder) else asked(folder)
-    return _distilled(recipe, folder, again=name, amend=bool(said), progress=progress)
+    return _distilled(recipe, folder, again=name, changes=said, progress=progress)
 
 
 def demo(out: Path, *, fresh: bool = False, progress: Progress | None = None) -> Run:
@@ -151,7 +155,10 @@ def load_splits(recipe: Recipe) -> tuple[str, Splits]:
 
 
 def settled(given: Recipe, task_name: str, splits: Splits, *, own: bool = False) -> tuple[Task, Recipe]:
-    """The task, and the recipe with what family and task decide filled in; what cannot work is refused here."""
+    """The task, and the recipe with what family and task decide filled in; what cannot work is refused here.
+
+    A family that is yet to be chosen decides nothing so far.
+    """
     task = task_named(task_name)
     recipe = _own(given, task.name, task.primary) if own else resolved(given, task.name, metric=task.primary)
     refuse(recipe, splits)
@@ -173,6 +180,8 @@ def _perform(
     material = Material(recipe, task, splits, folder, store, journal)
     data = journal.stage("data", _fingerprints(splits), lambda: _data_facts(splits))
     _say_all(say, splits.notes)
+    recipe, choice = find_student(material, teacher, source=_fingerprints(splits, test=False))
+    material = material.with_recipe(recipe)
 
     if recipe.objective.terms or recipe.steps or recipe.peers or recipe.student.exits:
         rehearse(material, teacher or untaught(material)[0], kind)
@@ -217,9 +226,10 @@ def _perform(
     judging = partial(_evaluate, material, cast, learnt, labelled, taught)
     asked_of = [recipe.evaluation.model_dump_json(), splits.test.fingerprint]
     measured = journal.stage("evaluate", [*decided, gates, *asked_of], judging, outputs=[folder / "evidence.json"])
-    notes = [*splits.notes, *loaded.notes, *kind.notes, *([made["note"]] if made["rows"] else [])]
-    notes += [*tuned["notes"], *exported["notes"]]
-    run = Run(folder, _facts(material, loaded, data, measured, exported, notes) | _taught(recipe, learnt, chosen))
+    notes = [*splits.notes, *([choice["why"]] if choice else []), *loaded.notes, *kind.notes]
+    notes += [*([made["note"]] if made["rows"] else []), *tuned["notes"], *exported["notes"]]
+    facts = _facts(material, loaded, data, measured, exported, notes) | _taught(recipe, learnt, chosen)
+    run = Run(folder, facts | ({"choice": choice} if choice else {}))
     _report(run, exported)
     if not exported["passed"]:
         journal.log("gates", failed=[gate["name"] for gate in run.gates_failed])
