@@ -13,7 +13,18 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from understudy.report import charts, classes, ensembles, exits, formats, inherited, knowledge, sentences, taught
+from understudy.report import (
+    charts,
+    choice,
+    classes,
+    ensembles,
+    exits,
+    formats,
+    inherited,
+    knowledge,
+    sentences,
+    taught,
+)
 from understudy.report.drawing import Points
 from understudy.report.facts import MEANING, ROLES, Estimate, Facts, dig, listed, read
 from understudy.report.formats import number
@@ -53,6 +64,7 @@ def html(run: dict[str, Any], evidence: dict[str, Any]) -> str:
             scope=_scope(facts),
             ensemble=ensembles.section(facts),
             exits=exits.section(facts, evidence),
+            choice=choice.section(facts),
             inherited=inherited.section(facts),
             taught=taught.section(facts, evidence),
             curves=_curves(facts, evidence),
