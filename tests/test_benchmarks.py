@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,36 @@ def test_the_table_of_recipes_compares_seed_by_seed_and_corrects_for_their_numbe
     assert rows["dkd"]["p"] < rows["dkd"]["holm"] < 0.01
     assert rows["dkd"]["gap_closed"] == pytest.approx(gain / (1 - own))
     assert knowledge.as_markdown(list(rows.values())).count("\n") == 5
+
+
+def test_the_tables_of_compression_are_what_runs_and_exports_say(
+    finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compression = module("compression")
+    monkeypatch.setattr(compression, "RUNS", {"static": compression.Line(finished.data.name)})
+    monkeypatch.setattr(compression, "INT8", (finished.data.name,))
+    monkeypatch.setattr(compression, "CALLS", 50)
+    monkeypatch.setattr(compression, "SECONDS", 0.01)
+    monkeypatch.setattr(compression, "_teacher_of", lambda *_: finished.teacher)
+    shutil.copytree(finished.folder, tmp_path / "static")
+    asked = ["compression", "--data", str(finished.data.parent), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*asked, "--only", f"int8-{finished.data.name}", "--speed"])
+    compression.main()
+    facts, exported = (json.loads((tmp_path / name).read_text()) for name in ("static/run.json", "int8-data/test.json"))
+    (row,) = compression.rows_of(tmp_path)
+    assert row["retention"] == pytest.approx(facts["comparison"]["retention"])
+    assert row["bytes"] == facts["models"]["artefact"]["bytes"]
+    assert row["faster"] == row["speed"]["artefact"] / max(row["speed"]["torch"], row["speed"]["onnxruntime"])
+    assert 0 < row["speed"]["p50"] <= row["speed"]["p99"]
+    assert exported["rows"] == 100
+    assert exported["fp32"] / 100 == facts["models"]["teacher"]["metrics"]["accuracy"]["value"]
+    said = capsys.readouterr().out
+    assert f"| {100 * row['retention']:.1f} % |" in said
+    assert f"| pooled | 100 | {exported['fp32']:.2f} | {exported['int8']:.2f} |" in said
+
+
+def test_sentences_are_the_same_ones_in_the_same_order() -> None:
+    sentences = module("compression")._sentences
+    texts = ["One two three. Four five! And six seven eight?", "word " * 60 + "."]
+    assert sorted(sentences(texts)) == ["And six seven eight?", "One two three."]
+    assert sentences(texts * 20) == sentences(texts * 20)

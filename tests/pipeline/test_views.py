@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE, WordPiece
+from transformers import AutoTokenizer
 
 from understudy.errors import RecipeError
 from understudy.pipeline.recipe import load_recipe, with_values
-from understudy.pipeline.views import read_views
+from understudy.pipeline.views import read_views, whole_words
 
 from .test_main_job import distilled_until, recipe_of, stage_facts
 
@@ -49,7 +52,17 @@ def test_words_may_be_replaced_by_near_ones(finished: Any, tmp_path: Path) -> No
     known |= {word for line in (finished.data / "unlabelled.csv").read_text().splitlines() for word in line.split()}
     made = read_views(tmp_path / "run")
     assert len(made) > 200
+    known |= set(whole_words(AutoTokenizer.from_pretrained(finished.teacher)))
     assert {word for text in made.inputs["text"] for word in text.split()} <= known
+
+
+def test_the_whole_words_of_a_tokenizer_are_told_by_its_marks() -> None:
+    pieces = {"[UNK]": 0, "card": 1, "##ing": 2, "by": 3, "1984": 4, "caf\u00e9": 5}
+    wordpiece = Tokenizer(WordPiece(pieces, unk_token="[UNK]"))
+    assert whole_words(wordpiece) == ["card", "caf\u00e9"]
+    units = {unit: i for i, unit in enumerate(["c", "a", "r", "d", "\u0120", "\u0120c", "ar", "ard", "\u0120card"])}
+    merges = [("\u0120", "c"), ("a", "r"), ("ar", "d"), ("\u0120c", "ard")]
+    assert whole_words(Tokenizer(BPE(units, merges))) == ["card"]
 
 
 def test_a_masked_model_gives_other_words(finished: Any, tiny_encoder: Path, tmp_path: Path) -> None:

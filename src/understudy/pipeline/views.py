@@ -15,6 +15,7 @@ from understudy.teachers import Loaded
 from understudy.teachers.folder import fingerprint, quiet
 
 FILE = "views.parquet"
+MOST, NEAREST = 30_000, 8  # words that may stand in for others, and how many for each
 USUAL = {"text": ("drop_words", "swap_words"), "image": ("shift",)}
 
 
@@ -67,12 +68,28 @@ def read_views(folder: Path) -> Examples:
 
 
 def _neighbours(rows: Examples, teacher: Loaded) -> Any:
-    """Word -> the nearest words, by the teacher's own outputs for them."""
+    """Word -> the nearest words, by the teacher's own outputs for them.
+
+    Words that only the teacher knows are among them: so a student hears of words that no row has.
+    """
     teacher = teacher.parent
     if teacher.tokenizer is None:
         raise RecipeError("data.moves: replace_words wants a transformers teacher, whose word vectors say what is near")
-    words = [word for word in WordEncoder.fit(rows.inputs["text"], most=30_000).words if word.isalpha()]
-    return nearest_words(words, students.static_vectors(teacher.model, teacher.tokenizer, words))
+    ours = [word for word in WordEncoder.fit(rows.inputs["text"], most=MOST).words if word.isalpha()]
+    words = list(dict.fromkeys([*ours, *whole_words(teacher.tokenizer)]))[: max(len(ours), MOST)]
+    return nearest_words(words, students.static_vectors(teacher.model, teacher.tokenizer, words), k=NEAREST)
+
+
+def whole_words(tokenizer: Any) -> list[str]:
+    """The words of three letters or more that are one sub-word of a tokenizer, in the order of its ids.
+
+    WordPiece marks what goes on with a word (``##ing``), byte-level BPE and SentencePiece what begins one.
+    """
+    ids = tokenizer.get_vocab()
+    tokens = sorted(ids, key=ids.__getitem__)
+    begins = next((mark for mark in ("\u0120", "\u2581") if any(token.startswith(mark) for token in tokens)), "")
+    words = (token.removeprefix(begins) for token in tokens if token.startswith(begins))
+    return [word for word in words if len(word) > 2 and word.isalpha()]
 
 
 def _fill(folder: str | None) -> Any:
