@@ -18,7 +18,7 @@ from understudy.evaluation import latency, throughput
 from understudy.pipeline.journal import Facts
 from understudy.teachers import Loaded, score_rows
 
-BATCHES = (32, 256)
+BATCHES = (32, 256, 4096)
 Predict = Callable[[Sequence[Any]], Any]
 
 
