@@ -281,13 +281,13 @@ def _row(folder: Path) -> dict[str, Any]:
 def as_markdown(out: Path) -> str:
     """The tables as they go into docs/students.md."""
     lines = [
-        "| run | teacher | baseline | twin | artefact | kept | student against twin (95 %) | kB | smaller | faster "
-        "| p50 / p99 | seconds |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| run | seeds | teacher | baseline | twin | artefact | kept | student against twin (95 %) | kB | smaller "
+        "| faster | p50 / p99 | seconds |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows_of(out):
         value, low, high = (100 * row["gain"][end] for end in ("value", "low", "high"))
-        cells = [f"`{row['run']}`", *(f"{100 * row['accuracy'][name]:.2f}" for name in NAMES)]
+        cells = [f"`{row['run']}`", str(row["seeds"]), *(f"{100 * row['accuracy'][name]:.2f}" for name in NAMES)]
         cells += [f"{100 * row['retention']:.1f} %", f"{value:+.2f} [{low:+.2f} to {high:+.2f}]"]
         cells += [f"{row['bytes'] / 1e3:,.0f}", f"{row['smaller']:.1f}x", f"{row['faster']:.1f}x"]
         cells += [f"{row['speed']['p50']:.1f} / {row['speed']['p99']:.1f} µs" if row["speed"] else ""]
