@@ -25,13 +25,14 @@ from typing import Any
 import numpy as np
 
 from understudy import runtime
+from understudy.cli.progress import listening
 from understudy.data import Splits
 from understudy.errors import UnderstudyError
 from understudy.evaluation import throughput
 from understudy.files import read_json, write_json
 from understudy.pipeline.exporting import export_model
 from understudy.pipeline.forms import raw_rows, size, to_graph, write_plain
-from understudy.pipeline.recipe import Recipe, load_recipe
+from understudy.pipeline.recipe import load_recipe
 from understudy.pipeline.stages import distill, load_splits
 from understudy.pipeline.timing import declared_threads, spread
 from understudy.teachers import Loaded, open_teacher
@@ -114,6 +115,7 @@ def main() -> None:
     said = parser.parse_args()
     names = said.only.split(",") if said.only else [*RUNS, *(f"int8-{data}" for data in INT8)]
     for name in names if not said.table else ():
+        print(name, file=sys.stderr, flush=True)
         if name.startswith("int8-"):
             _int8(said, name.removeprefix("int8-"))
         else:
@@ -131,7 +133,8 @@ def _run(said: argparse.Namespace, name: str) -> None:
     options = {"teacher.path": said.teacher, "data.path": str(folder), "store": str(said.store or said.out / ".store")}
     asked = load_recipe(line.recipe, options={**options, "seeds": said.seeds, **line.options})
     try:
-        distill(asked, out, progress=_Lines(name))
+        with listening() as progress:
+            distill(asked, out, progress=progress)
     except UnderstudyError as error:
         raise SystemExit(f"{name}: {error}") from None
 
@@ -168,8 +171,8 @@ def _speed(said: argparse.Namespace, name: str) -> None:
     The teacher's fp32 graph is the one that ``int8-DATA`` wrote. Rows of the test split, sorted by length.
     """
     line, out = RUNS[name], said.out / name
-    rows, loaded = _teacher_and_rows(said, line.data)
-    texts = [row["text"] for row in rows]
+    splits, loaded = _rows_and_teacher(said, line.data)
+    texts = list(splits.test.inputs["text"])
     some = sorted(spread(texts, 4096), key=len)
     few = spread(some, 512)
     with declared_threads(1):
@@ -202,9 +205,10 @@ def calls(label: Any, texts: list[str]) -> dict[str, float]:
 def _int8(said: argparse.Namespace, data: str) -> None:
     """The teacher that the runs of one data set share, exported as it is: accuracy on test, and speed."""
     out = said.out / f"int8-{data}"
-    facts = export_model(_teacher_of(said, data), said.data / data, out / "export", progress=_Lines(out.name))
-    rows, loaded = _teacher_and_rows(said, data)
-    _, splits = load_splits(_asked(said, data))
+    with listening() as progress:
+        facts = export_model(_teacher_of(said, data), said.data / data, out / "export", progress=progress)
+    splits, loaded = _rows_and_teacher(said, data)
+    rows = raw_rows(splits.test)
     graph = out / "fp32.onnx"
     to_graph(loaded.model, loaded.encoder, splits.validation, graph)
     write_plain(out / "fp32", loaded, splits.label_names, graph, "text-classification")
@@ -215,8 +219,8 @@ def _int8(said: argparse.Namespace, data: str) -> None:
     small = out / "export" / facts["folder"]
     right["int8"] = np.array(runtime.load(small).labels_of(rows)) == np.array(splits.label_names)[labels]
     few = sorted((row["text"] for row in spread(rows, 512)), key=len)
-    speeds = {"torch": _best(lambda some: loaded.scores({"text": some}), few, batches=(32,))}
     with declared_threads(1):
+        speeds = {"torch": _best(lambda some: loaded.scores({"text": some}), few, batches=(32,))}
         for name, place in (("fp32", out / "fp32"), ("int8", small)):
             speeds[name] = _best(runtime.load(place, threads=1).logits, few, batches=(32,))
     found = {name: int(one[keep].sum()) for name, one in right.items()}
@@ -224,18 +228,11 @@ def _int8(said: argparse.Namespace, data: str) -> None:
     write_json(out / "test.json", {**found, "rung": facts["rung"], "rows_per_s": speeds})
 
 
-def _teacher_and_rows(said: argparse.Namespace, data: str) -> tuple[list[Any], Loaded]:
-    """The test rows of a data set, and the teacher that its runs share, in the data's order of labels."""
-    _, splits = load_splits(_asked(said, data))
-    return raw_rows(splits.test), _opened(_teacher_of(said, data), splits)
-
-
-def _opened(folder: Path, splits: Splits) -> Loaded:
-    return open_teacher(folder, task="text-classification", label_names=splits.label_names)
-
-
-def _asked(said: argparse.Namespace, data: str) -> Recipe:
-    return load_recipe(options={"data.path": str(said.data / data), "student.family": "cut"})
+def _rows_and_teacher(said: argparse.Namespace, data: str) -> tuple[Splits, Loaded]:
+    """A data set, and the teacher that its runs share, whose columns are in the data's order of labels."""
+    _, splits = load_splits(load_recipe(options={"data.path": str(said.data / data), "student.family": "cut"}))
+    teacher = open_teacher(_teacher_of(said, data), task="text-classification", label_names=splits.label_names)
+    return splits, teacher
 
 
 def _teacher_of(said: argparse.Namespace, data: str) -> Path:
@@ -315,22 +312,6 @@ def as_markdown(out: Path) -> str:
 
 def _there(out: Path, data: str) -> bool:
     return (out / f"int8-{data}" / "test.json").is_file()
-
-
-class _Lines:
-    """Progress as plain lines on stderr."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def stage(self, name: str) -> None:
-        print(f"{self.name}: {name}", file=sys.stderr, flush=True)
-
-    def say(self, sentence: str) -> None:
-        print(f"{self.name}: {sentence}", file=sys.stderr, flush=True)
-
-    def advance(self, done: int, total: int, **facts: float | str) -> None:
-        pass
 
 
 if __name__ == "__main__":
