@@ -35,6 +35,7 @@ from understudy.pipeline.forms import raw_rows, size, to_graph, write_plain
 from understudy.pipeline.recipe import load_recipe
 from understudy.pipeline.stages import distill, load_splits
 from understudy.pipeline.timing import declared_threads, spread
+from understudy.tasks import task_named
 from understudy.teachers import Loaded, open_teacher
 
 CALLS = 100_000  # of the runtime, one text at a time
@@ -211,7 +212,7 @@ def _int8(said: argparse.Namespace, data: str) -> None:
     rows = raw_rows(splits.test)
     graph = out / "fp32.onnx"
     to_graph(loaded.model, loaded.encoder, splits.validation, graph)
-    write_plain(out / "fp32", loaded, splits.label_names, graph, "text-classification")
+    write_plain(out / "fp32", task_named("text-classification"), splits, loaded, graph)
     graph.unlink()
     labels = splits.test.labels
     keep = np.array([splits.label_names[label] != OUTSIDE for label in labels])

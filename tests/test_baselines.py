@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from understudy import baselines
-from understudy.baselines import Baseline, majority, pixels_logistic, tfidf_svm
+from understudy.baselines import Baseline, classes, majority, pixels_logistic, tfidf_svm
 from understudy.data import Examples, Splits
 from understudy.errors import DataError
 from understudy.statistics import softmax
@@ -97,8 +96,8 @@ def test_rows_without_a_label_and_classes_without_a_row(tiny_texts: Texts) -> No
 
 
 def test_too_much_text_is_sampled_and_said(tiny_texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "_CHARACTERS", 3000)
-    monkeypatch.setattr(baselines, "_CHEAP_SVM", 0)
+    monkeypatch.setattr(classes, "CHARACTERS", 3000)
+    monkeypatch.setattr(classes, "_CHEAP_SVM", 0)
     found = tfidf_svm(_text_splits(tiny_texts))
     assert "of 160 training rows, drawn at random" in found.notes[0]
     assert "C = 1, not tuned" in found.notes[1]
@@ -126,7 +125,7 @@ def test_pixels_logistic_learns_and_repeats_itself(mode: str, channels: int) -> 
 
 def test_large_images_are_shrunk_and_many_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = _image_splits(size=(96, 48))
-    monkeypatch.setattr(baselines, "_VALUES", 100 * 32 * 16)
+    monkeypatch.setattr(classes, "_VALUES", 100 * 32 * 16)
     found = pixels_logistic(splits)
     assert "100 of 150 training rows" in found.notes[0]
     assert "32 x 16 pixels" in found.notes[1]

@@ -32,7 +32,7 @@ from understudy.statistics import (
     threshold_for,
     wilson,
 )
-from understudy.statistics.intervals import _resampled
+from understudy.statistics.metrics import CLASSES
 
 
 def planted(rows: int, classes: int, *, right: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -51,11 +51,11 @@ SKLEARN = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", sorted(metric.name for metric in CLASSES))
 @pytest.mark.parametrize(("rows", "classes"), [(1, 2), (7, 3), (200, 2), (300, 40)])
 @pytest.mark.filterwarnings("ignore:y_pred contains classes", "ignore:A single label was found")
 def test_metrics_agree_with_scikit_learn(name: str, rows: int, classes: int) -> None:
-    assert set(SKLEARN) == set(METRICS)
+    assert set(SKLEARN) == {metric.name for metric in CLASSES}
     for seed in range(5):
         labels, predicted = planted(rows, classes, right=0.6, seed=seed)
         assert METRICS[name].function(labels, predicted) == pytest.approx(SKLEARN[name](labels, predicted), abs=1e-12)
@@ -88,12 +88,12 @@ def test_wilson_agrees_with_scipy(successes: int, rows: int, level: float) -> No
     assert (found.value, found.low, found.high) == pytest.approx((successes / rows, expected.low, expected.high))
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", sorted(metric.name for metric in CLASSES))
 def test_resampling_agrees_with_drawing_rows(name: str) -> None:
     """The multinomial over cells has the distribution of a plain bootstrap that indexes rows."""
     labels, predicted = planted(400, 6, right=0.7, seed=3)
     metric, rng = METRICS[name], np.random.default_rng(1)
-    drawn = _resampled(metric, labels, predicted[None], favoured=[[True], [False]], rng=rng, draws=4000)[0]
+    drawn = metric.resampled(labels, predicted[None], favoured=[[True], [False]], rng=rng, draws=4000)[0]
     index = rng.integers(len(labels), size=(4000, len(labels)))
     plain = np.array([metric.function(labels[i], predicted[i]) for i in index])
     assert drawn.mean() == pytest.approx(plain.mean(), abs=0.003)

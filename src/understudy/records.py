@@ -18,7 +18,7 @@ class Batch:
     Attributes:
         keys: content keys of the rows, [N] strings; rows are joined with stored targets by these.
         inputs: model name -> that model's own encoding of the same rows (``inputs["student"]``, ``inputs["teacher"]``).
-        labels: [N] int64, -1 where a row has none.
+        labels: [N] int64, -1 where a row has none; scores and several labels as `understudy.answers` says.
         masks: name -> float weights of what is counted: ``examples`` [N], ``labelled`` [N] (0 where a row has no
             label, the class weight elsewhere), ``tokens`` [N, L]. A term divides by the sum of the mask it names.
         epoch: passes over the data so far; randomness of a view is a function of (seed, epoch, key).

@@ -231,7 +231,7 @@ DATA = [
     Bad("numbers for text", HERE, 3, ("wanted a text",),
         lines('{"text": 1, "label": "x"}', '{"text": 2, "label": "y"}')),
     Bad("labels of two kinds", HERE, 3, ("kinds",), lines('{"text": "a", "label": 1}', '{"text": "b", "label": true}')),
-    Bad("a list of labels", HERE, 3, ("one label per row",), lines('{"text": "a", "label": ["x"]}')),
+    Bad("a list of labels", HERE, 3, ("at least two",), lines('{"text": "a", "label": ["x"]}')),
     Bad("commas without quotes", HERE, 3, ("quotes",), csv("a, b,x\nc, d,y\n")),
     Bad("broken parquet", HERE, 3, ("cannot read", "train.parquet"), {"d/train.parquet": b"\x80\x81PAR1"}),
     Bad("broken jsonl", HERE, 3, ("cannot read",), lines('{"text": "a", "label": "x"}', '{"text": ')),

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from understudy.errors import UsageError
 from understudy.evaluation import Facts, decide, gate, verdict
-from understudy.statistics import METRICS, Interval, Metric
+from understudy.statistics import METRICS, Interval
+from understudy.statistics.metrics import ClassMetric
 
 
 @pytest.mark.parametrize(
@@ -197,8 +198,10 @@ def test_several_seeds_are_said_and_used() -> None:
 
 
 def test_a_metric_that_should_fall_turns_the_verdict() -> None:
-    error = Metric(
-        "error", "lower", lambda hits, support, predicted: 1 - METRICS["accuracy"].of_counts(hits, support, predicted)
+    error = ClassMetric(
+        "error",
+        "lower",
+        of_counts=lambda hits, support, predicted: 1 - METRICS["accuracy"].of_counts(hits, support, predicted),
     )
     said = verdict(right(5000, 250), right(5000, 400), LABELS, facts=Facts(teacher=0.02), metric=error)
     assert said["distillation"] == "BEATS"

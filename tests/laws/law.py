@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -41,6 +42,7 @@ class TermLaw:
     student: Shapes | None = None  # signal -> its shape after N, where widths do not say enough
     teacher: Shapes | None = None
     labels: int = 7  # K
+    answer: str = "label"  # what the labels of the data are
 
 
 @dataclass
@@ -69,13 +71,18 @@ class Rows:
         theirs = law.teacher or {name: (*per_row, width) for name, (_, width) in zip(source, law.widths, strict=False)}
         mine = law.student or {name: (*per_row, width) for name, (width, _) in zip(learner, law.widths, strict=True)}
         labels = torch.randint(0, law.labels, (rows,), generator=generator)
+        if law.answer == "score":
+            labels = torch.randn(rows, generator=generator, dtype=torch.float64)
+        elif law.answer == "labels":
+            labels = torch.randint(0, 2, (rows, law.labels), generator=generator)
         mask = torch.rand(shape, generator=generator) + 0.5  # weights, as of classes
         if rows > 2:
             mask.view(-1)[1 :: 3 if len(shape) == 1 else 5] = 0
         if law.term.per == "tokens" and rows > 2:
             mask[2] = 0  # one row with nothing in it
         if law.term.per == "labelled":
-            labels = labels.masked_fill(mask == 0, -1)
+            labels = labels.clone()
+            labels[mask == 0] = math.nan if law.answer == "score" else -1
         student = {name: normal(rows, *shape) for name, shape in mine.items()}
         teacher = {name: normal(rows, *shape) for name, shape in theirs.items()}
         keys = tuple(map(str, range(rows)))

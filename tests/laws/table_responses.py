@@ -37,6 +37,8 @@ TERMS = (
     TermLaw("dist", match.dist(inter=0.5, intra=0.0), variant="inter"),
     TermLaw("dist", match.dist(2.0), support=_KNOWN, variant="support"),
     TermLaw("dist", match.dist(per="tokens"), variant="tokens"),
+    TermLaw("hard_scores", match.hard_scores(0.3), widths=((1, 1),), at_equality=None, answer="score", logits=False),
+    TermLaw("hard_multi_label", match.hard_multi_label(0.3), at_equality=None, answer="labels", logits=False),
     TermLaw(
         "logit_standardisation", _Z(match.soft_labels(2.0)), constant_in_temperature=lambda t: _Z(match.soft_labels(t))
     ),

@@ -152,7 +152,7 @@ def test_the_threshold_is_the_lowest_that_holds(ready: Ready, shipped: dict[str,
     gates = {gate["name"]: gate for gate in shipped["gates"]}
     drop = gates["INT8 and exits loss (points)"]
     assert drop["value"] == pytest.approx(100 * (metric["exact"] - metric["with_exits"]))
-    assert gates["same labels without torch (share)"]["value"] == 1.0
+    assert gates["same answers without torch (share)"]["value"] == 1.0
 
 
 def test_every_part_says_what_the_module_says(ready: Ready, shipped: dict[str, Any]) -> None:

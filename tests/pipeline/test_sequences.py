@@ -33,7 +33,7 @@ def test_a_student_that_reads_words_in_order(
     exported = stage_facts(out, "export")
     assert exported["passed"]
     gates = {gate["name"].partition(" (")[0]: gate for gate in exported["gates"]}
-    assert gates["same labels without torch"]["value"] == 1.0
+    assert gates["same answers without torch"]["value"] == 1.0
     manifest = json.loads((out / "artefact" / "understudy.json").read_text())
     assert manifest["encoder"]["kind"] == "sequence"
     assert manifest["encoder"]["limit"] == 16

@@ -3,16 +3,20 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from understudy.data.layouts import infer
+from understudy.data.tables import read_file
 from understudy.errors import DataError, UsageError
 from understudy.statistics import METRICS
-from understudy.tasks import TASKS, image_classification, infer, task_named, text_classification
+from understudy.tasks import LAYOUTS, TASKS, image_classification, task_named, text_classification
 
 Texts = Callable[..., tuple[list[str], list[int]]]
 
@@ -24,12 +28,11 @@ def _png(array: np.ndarray, **more: Any) -> bytes:
 
 
 def test_every_task_is_complete() -> None:
-    assert set(TASKS) == {"text-classification", "image-classification"}
     for name, task in TASKS.items():
         assert task.name == name
         assert task.primary in task.metrics
-        assert set(task.metrics) <= set(METRICS)
-        assert task.baselines[0].__name__ == "majority"
+        assert {METRICS[metric].answer for metric in task.metrics} == {task.answer.name}
+        assert task.baselines[0].__name__ in ("majority", "mean_score", "label_shares")
         assert task_named(name) is task is task_named(task)
 
 
@@ -38,12 +41,26 @@ def test_an_unknown_task_names_the_nearest() -> None:
         task_named("text_classification")
 
 
-def test_a_task_is_inferred_from_its_columns() -> None:
-    assert infer(("label", "image")).name == "image-classification"
-    with pytest.raises(UsageError, match=r"no task fits the columns a, b .*--task"):
-        infer(["a", "b"])
-    with pytest.raises(UsageError, match="several tasks fit"):
-        infer(["text", "image"])
+ROWS = {
+    "text-classification": {"text": ["a", "b"], "label": ["x", "y"]},
+    "image-classification": {"image": [b"1", b"2"], "label": [0, 1]},
+    "pair-classification": {"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": [0, 1]},
+    "regression": {"text": [str(i) for i in range(30)], "score": [i / 7 for i in range(30)]},
+    "multi-label": {"text": ["a", "b"], "labels": [["x"], []]},
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_task_is_inferred_from_columns_and_labels(name: str, tmp_path: Path) -> None:
+    pd.DataFrame(ROWS[name]).to_parquet(tmp_path / "train.parquet")
+    table = read_file(tmp_path / "train.parquet")
+    found, why = infer(table, LAYOUTS, text="text", image="image", label="label")
+    assert found == name
+    assert name in why
+
+
+def test_every_task_can_be_inferred() -> None:
+    assert set(ROWS) == set(TASKS)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +112,7 @@ def test_length_limits(lengths: list[int], settings: dict[str, Any], limit: int)
 
 def test_a_cut_students_encoder_is_the_teachers_with_a_shorter_limit(tiny_tokenizer: Any, tiny_texts: Texts) -> None:
     texts, _ = tiny_texts(100)
-    encoder = text_classification.subword_encoder(tiny_tokenizer, texts, positions=64)
+    encoder = text_classification.subword_encoder(tiny_tokenizer, {"text": texts}, positions=64)
     features = encoder.encode({"text": texts})
     longest = max(len(ids) for ids in tiny_tokenizer(texts)["input_ids"])
     assert longest <= encoder.limit < longest + 8
@@ -105,14 +122,14 @@ def test_a_cut_students_encoder_is_the_teachers_with_a_shorter_limit(tiny_tokeni
     assert encoder.padding_id == tiny_tokenizer.pad_token_id
     assert set(encoder.collate(features, [0, 1])) == {"input_ids", "attention_mask"}
     long = {"text": ["card " * 500]}
-    assert text_classification.subword_encoder(tiny_tokenizer, texts, positions=64, limit=12).encode(long).lengths == [
-        12
-    ]
-    assert text_classification.subword_encoder(tiny_tokenizer, long["text"], positions=64).limit == 64
+    assert text_classification.subword_encoder(tiny_tokenizer, {"text": texts}, positions=64, limit=12).encode(
+        long
+    ).lengths == [12]
+    assert text_classification.subword_encoder(tiny_tokenizer, long, positions=64).limit == 64
     with pytest.raises(UsageError, match="at most 64"):
-        text_classification.subword_encoder(tiny_tokenizer, texts, positions=64, limit=65)
+        text_classification.subword_encoder(tiny_tokenizer, {"text": texts}, positions=64, limit=65)
     with pytest.raises(UsageError, match="got none"):
-        text_classification.subword_encoder(tiny_tokenizer, [], positions=64)
+        text_classification.subword_encoder(tiny_tokenizer, {"text": []}, positions=64)
 
 
 def test_a_static_students_encoder_knows_the_frequent_words(tiny_texts: Texts) -> None:

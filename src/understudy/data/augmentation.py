@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.answers import blank
 from understudy.data import image_views, text_views
 from understudy.data.examples import Examples, content_key
 from understudy.data.text_views import Fill, Neighbours, Random
@@ -124,7 +125,7 @@ def augment(
                     for name, value in values.items():
                         made[name].append(value)
     sources = np.array(origins, np.int64)
-    labels = examples.labels[sources] if labelled else np.full(len(keys), -1, np.int64)
+    labels = examples.labels[sources] if labelled else blank(examples.labels, len(keys))
     asked = views * len(rows)
     return Views(Examples(made, labels, tuple(keys)), sources, asked, unchanged, asked - unchanged - len(keys))
 

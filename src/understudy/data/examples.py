@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy.answers import Scale, known
 from understudy.errors import UsageError
 from understudy.files import content_hash
 
@@ -52,16 +53,18 @@ class Examples:
 
     Attributes:
         inputs: raw column -> values, each of length N (``{"text": [str]}`` or ``{"image": [bytes]}``, PNG or JPEG).
-        labels: [N] int64 positions in the label names, -1 where a row has none. Read-only.
+        labels: [N] int64 positions in the label names, -1 where a row has none; or what another answer wants (see
+            `understudy.answers`). Read-only.
         keys: [N] content keys; duplicates keep one key.
     """
 
     inputs: Mapping[str, list[Any]]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     keys: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        labels = np.array(self.labels, dtype=np.int64)
+        labels = np.array(self.labels)
+        labels = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
         labels.setflags(write=False)
         object.__setattr__(self, "labels", labels)
         lengths = {"labels": len(labels), "keys": len(self.keys)} | {k: len(v) for k, v in self.inputs.items()}
@@ -69,7 +72,7 @@ class Examples:
             raise UsageError(f"examples need one value per row in every column; lengths are {lengths}")
 
     @classmethod
-    def of(cls, inputs: Mapping[str, list[Any]], labels: Sequence[int] | NDArray[np.int64] | None = None) -> Examples:
+    def of(cls, inputs: Mapping[str, list[Any]], labels: Sequence[int] | NDArray[Any] | None = None) -> Examples:
         """Examples with their keys computed; without labels, every row has -1.
 
         >>> Examples.of({"text": ["a", "b"]}, [0, 1]).take([1]).inputs
@@ -77,8 +80,7 @@ class Examples:
         """
         names = tuple(inputs)
         keys = tuple(content_key(dict(zip(names, row, strict=True))) for row in zip(*inputs.values(), strict=True))
-        filled = np.full(len(keys), -1, np.int64) if labels is None else np.asarray(labels, np.int64)
-        return cls(inputs, filled, keys)
+        return cls(inputs, np.full(len(keys), -1, np.int64) if labels is None else np.asarray(labels), keys)
 
     @classmethod
     def join(cls, parts: Iterable[Examples]) -> Examples:
@@ -104,14 +106,28 @@ class Examples:
             tuple(self.keys[row] for row in rows),
         )
 
+    @property
+    def texts(self) -> list[str]:
+        """Every text of every column of text, column after column."""
+        return [value for values in self.inputs.values() for value in values if isinstance(value, str)]
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """[N]: which rows have a label."""
+        return known(self.labels)
+
     def counts(self, classes: int) -> NDArray[np.int64]:
-        """Rows of each class, [classes]; rows without a label are not counted."""
-        return np.bincount(self.labels[self.labels >= 0], minlength=classes).astype(np.int64)
+        """Rows that have each label, [classes]; scores belong to no class, and rows without a label do not count."""
+        if self.labels.dtype.kind == "f":
+            return np.zeros(classes, np.int64)
+        mine = self.labels[self.known]
+        return mine.sum(0) if mine.ndim == 2 else np.bincount(mine, minlength=classes).astype(np.int64)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the keys and labels in their order: two splits with one fingerprint train alike."""
-        return content_hash("\n".join(self.keys), self.labels.astype("<i8").tobytes())
+        kind = "<f4" if self.labels.dtype.kind == "f" else "<i8"
+        return content_hash("\n".join(self.keys), self.labels.astype(kind).tobytes())
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +138,10 @@ class Splits:
         train: labelled rows to learn from.
         validation: labelled rows on which everything is chosen.
         test: labelled rows, opened once, at evaluation.
-        unlabelled: rows without a label (all labels -1), or None. They take part in soft terms only.
-        label_names: name of each label; a label is a position in here.
+        unlabelled: rows without a label, or None. They take part in soft terms only.
+        label_names: name of each label; a label is a position in here. Of a score, what it is called.
         notes: decisions and counts that a reader should see, one plain sentence each.
+        scale: of scores; None where labels are names.
     """
 
     train: Examples
@@ -133,3 +150,14 @@ class Splits:
     unlabelled: Examples | None
     label_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    scale: Scale | None = None
+
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """What decides what a column of logits says: the names of the labels, and the scale of a score."""
+        return (*self.label_names, *([] if self.scale is None else [repr(self.scale)]))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Raw columns of a row, without the label."""
+        return tuple(self.train.inputs)

@@ -40,8 +40,8 @@ class Feed:
         once = {encoder.fingerprint: encoder.encode(examples.inputs) for encoder in encoders.values()}
         self.features = {name: once[encoder.fingerprint] for name, encoder in encoders.items()}
         self.view = view
-        labels = np.array(examples.labels, dtype=np.int64)
-        known = labels >= 0
+        labels = np.array(examples.labels)
+        known = examples.known
         weights = known.astype(np.float32)
         if class_weights is not None:
             weights[known] = np.asarray(class_weights, dtype=np.float32)[labels[known]]
@@ -68,7 +68,7 @@ class Feed:
         masks = {"examples": torch.from_numpy(examples), "labelled": torch.from_numpy(labelled)}
         attention = next(iter(inputs.values())).get("attention_mask")
         if attention is not None:
-            masks["tokens"] = attention * masks["examples"][:, None]
+            masks["tokens"] = attention * masks["examples"].reshape(-1, *[1] * (attention.ndim - 1))
         labels = torch.from_numpy(self.labels[rows])
         return Batch(keys=keys, inputs=inputs, labels=labels, masks=masks, epoch=epoch)
 

@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from understudy.answers import Scale, blank
 from understudy.data.examples import Examples, Splits
-from understudy.data.labels import LabelColumn, positions, read_labels, vocabulary
+from understudy.data.labels import positions, read_labels, vocabulary
+from understudy.data.layouts import LAYOUTS, Columns, Layout, infer, layout_of, need_columns
 from understudy.data.problems import images, near_duplicates, need_column, texts
+from understudy.data.scores import all_labels, many_hot, read_lists, read_scores
 from understudy.data.sources import find
 from understudy.data.split import leak_notes, split_off
 from understudy.data.tables import Table
-from understudy.errors import DataError, UsageError, choices
+from understudy.errors import DataError
 
-TEXT, IMAGE = "text-classification", "image-classification"
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """What the columns are called in the files. Rows in memory always say ``text`` or ``image``."""
-
-    task: str
-    text: str
-    image: str
-    label: str
-
-    def inputs(self, table: Table) -> dict[str, list[Any]]:
-        if self.task == IMAGE:
-            need_column(table, self.image, "image")
-            return {"image": images(table, self.image)}
-        need_column(table, self.text, "text")
-        return {"text": texts(table, self.text)}
-
-    def labels(self, table: Table) -> LabelColumn:
-        need_column(table, self.label, "label")
-        return read_labels(table, self.label)
+Labels = NDArray[Any]
 
 
 def load(
@@ -50,6 +34,7 @@ def load(
     seed: int = 0,
     validation_share: float = 0.1,
     test_share: float = 0.1,
+    layouts: Mapping[str, Layout] = LAYOUTS,
 ) -> tuple[str, Splits]:
     """Reads, checks and splits a data set.
 
@@ -57,31 +42,35 @@ def load(
         path_or_name: a folder with ``train|validation|test|unlabelled.{parquet,csv,jsonl}``; one such file; or a
             Hugging Face data set name (``name`` or ``name:configuration``). What is missing of validation and test is
             split off train by content, stratified by label.
-        task: "text-classification" or "image-classification"; None takes images where there is an image column.
-        text: name of the column of texts.
-        label: name of the column of labels (strings, integers, booleans or a ClassLabel; null is "no label").
+        task: a key of ``layouts``; None takes the one that the columns are for.
+        text: name of the column of texts; two names with a comma between them are a pair.
+        label: name of the column of labels: names (strings, integers, booleans or a ClassLabel), scores, or lists of
+            names, as the task wants them; null is "no label".
         image: name of the column of images (bytes, Hugging Face images, or paths from the file's folder).
         seed: seed of the split.
         validation_share: share of the rows, (0, 1), for a validation split that is not there.
         test_share: share of the rows, (0, 1), for a test split that is not there.
+        layouts: task -> the columns that it reads.
 
     Returns:
-        The task and the splits. Inputs are ``{"text": [...]}`` or ``{"image": [...]}`` whatever the columns are called.
+        The task and the splits. Inputs are ``{"text": [...]}``, ``{"sentence1": [...], "sentence2": [...]}`` or
+        ``{"image": [...]}`` whatever the columns are called.
 
     Raises:
         UsageError: an unknown task, or impossible shares.
         DataError: no such data, or rows that cannot be used (the file and the row are named).
         LabelError: labels of several kinds, of one class only, or unseen in training.
     """
-    if task not in (None, TEXT, IMAGE):
-        raise UsageError(f'unknown task "{task}": {choices(task, [TEXT, IMAGE])}')
-    found = find(path_or_name, as_text=(text, label, image))
+    if task is not None:
+        layout_of(task, layouts)
+    found = find(path_or_name, as_text=(*(name.strip() for name in text.split(",")), label, image))
     tables, notes = found.tables, list(found.notes)
     if task is None:
-        task = IMAGE if image in tables["train"].columns else TEXT
-        notes.append(f"the task is {task}: train has {'an' if task == IMAGE else 'no'} image column")
-    columns = _Columns(task, text, image, label)
-    parts, names = _labelled(tables, columns, notes, hub=found.hub)
+        task, why = infer(tables["train"], layouts, text=text, image=image, label=label)
+        notes.append(why)
+    layout = layout_of(task, layouts)
+    columns = Columns.find(layout, tables["train"].columns, text=text, image=image, label=label)
+    parts, names, scale = _labelled(tables, columns, layout.answer, notes, hub=found.hub)
     unlabelled = _unlabelled(tables.get("unlabelled"), columns, parts, tables["train"].source, notes)
     shares = {"test": test_share, "validation": validation_share}
     shares = {name: share for name, share in shares.items() if name not in parts}
@@ -93,44 +82,98 @@ def load(
                 f"{name} is split off {tables['train'].source}: {len(parts[name]):,} rows ({share:.0%}, by content, "
                 f"stratified by label, seed {seed})"
             )
-    splits = Splits(parts["train"], parts["validation"], parts["test"], unlabelled, names)
+    splits = Splits(parts["train"], parts["validation"], parts["test"], unlabelled, names, scale=scale)
     return task, replace(splits, notes=(*notes, *leak_notes(splits)))
 
 
+def _inputs(table: Table, columns: Columns) -> dict[str, list[Any]]:
+    need_columns(table, columns, {"image": "image"})
+    return {
+        field: images(table, name) if field == "image" else texts(table, name) for field, name in columns.inputs.items()
+    }
+
+
 def _labelled(
-    tables: dict[str, Table], columns: _Columns, notes: list[str], *, hub: bool
-) -> tuple[dict[str, Examples], tuple[str, ...]]:
-    """The labelled splits. Train keeps its rows without a label (-1) for now; elsewhere they are dropped."""
-    inputs = {name: columns.inputs(table) for name, table in tables.items() if name != "unlabelled"}
-    said = {name: columns.labels(tables[name]) for name in inputs}
+    tables: dict[str, Table], columns: Columns, answer: str, notes: list[str], *, hub: bool
+) -> tuple[dict[str, Examples], tuple[str, ...], Scale | None]:
+    """The labelled splits. Train keeps its rows without a label for now; elsewhere they are dropped."""
+    inputs = {name: _inputs(table, columns) for name, table in tables.items() if name != "unlabelled"}
+    mine = {name: tables[name] for name in inputs}
+    for table in mine.values():
+        need_column(table, columns.label, "label")
+    labels, names, scale = _READERS[answer](mine, columns.label, notes)
+    parts = {}
+    for split, rows in labels.items():
+        part, source = Examples.of(inputs[split], rows), mine[split].source
+        bare = int((~part.known).sum())
+        if split != "train" and bare == len(part):
+            if not hub:
+                raise DataError(f"no row of {source} has a label: give it labels, or remove the file")
+            notes.append(f"{source} has no labels, as benchmarks hide them: it is not used")
+            continue
+        if split != "train" and bare:
+            notes.append(f"{bare:,} of {len(part):,} rows of {source} have no label: dropped")
+            part = part.take(np.flatnonzero(part.known))
+        parts[split] = part
+    return parts, names, scale
+
+
+def _classes(
+    tables: Mapping[str, Table], column: str, notes: list[str]
+) -> tuple[dict[str, Labels], tuple[str, ...], Scale | None]:
+    said = {name: read_labels(table, column) for name, table in tables.items()}
     names = vocabulary(said["train"])
     notes += [f'the labels "{a}" and "{b}" differ only in case or blanks' for a, b in near_duplicates(names)]
     seen = {name for name in said["train"].names if name is not None}
+    _say_missing(names, seen, notes)
+    return {split: positions(one, names, seen=seen) for split, one in said.items()}, names, None
+
+
+def _several(
+    tables: Mapping[str, Table], column: str, notes: list[str]
+) -> tuple[dict[str, Labels], tuple[str, ...], Scale | None]:
+    said = {name: read_lists(table, column) for name, table in tables.items()}
+    names = all_labels(said["train"])
+    seen = {name for labels in said["train"].lists if labels is not None for name in labels}
+    _say_missing(names, seen, notes)
+    return {split: many_hot(one, names, seen=seen) for split, one in said.items()}, names, None
+
+
+def _say_missing(names: tuple[str, ...], seen: set[str], notes: list[str]) -> None:
     missing = len(names) - len(seen)
     if missing:
         notes.append(f"{missing:,} of the {len(names):,} classes that the label column names have no training row")
-    parts = {}
-    for split, column in said.items():
-        part = Examples.of(inputs[split], positions(column, names, seen=seen))
-        bare = int(np.sum(part.labels < 0))
-        if split != "train" and bare == len(part):
-            if not hub:
-                raise DataError(f"no row of {column.source} has a label: give it labels, or remove the file")
-            notes.append(f"{column.source} has no labels, as benchmarks hide them: it is not used")
-            continue
-        if split != "train" and bare:
-            notes.append(f"{bare:,} of {len(part):,} rows of {column.source} have no label: dropped")
-            part = part.take(np.flatnonzero(part.labels >= 0))
-        parts[split] = part
-    return parts, names
+
+
+def _scores(
+    tables: Mapping[str, Table], column: str, notes: list[str]
+) -> tuple[dict[str, Labels], tuple[str, ...], Scale | None]:
+    said = {name: read_scores(table, column) for name, table in tables.items()}
+    train = said["train"][np.isfinite(said["train"])]
+    if len(set(train.tolist())) < 2:
+        raise DataError(
+            f"{tables['train'].source} has {len(set(train.tolist()))} different scores in column "
+            f'"{column}": a regression needs at least two'
+        )
+    scale = Scale.of(train)
+    notes.append(f"scores of the training rows lie from {scale.low:g} to {scale.high:g}, mean {scale.mean:.3g}")
+    for split, scores in said.items():
+        outside = int(((scores < scale.low) | (scores > scale.high)).sum())
+        if split != "train" and outside:
+            notes.append(f"{outside:,} {split} rows have a score outside the range of the training rows")
+    return {split: scale.there(scores) for split, scores in said.items()}, (column,), scale
+
+
+_READERS = {"label": _classes, "labels": _several, "score": _scores}
 
 
 def _unlabelled(
-    table: Table | None, columns: _Columns, parts: dict[str, Examples], source: str, notes: list[str]
+    table: Table | None, columns: Columns, parts: dict[str, Examples], source: str, notes: list[str]
 ) -> Examples | None:
     """The unlabelled rows: the file's, then those of train, which leave ``parts["train"]``."""
-    pools = [] if table is None else [Examples.of(columns.inputs(table))]
-    bare = parts["train"].labels < 0
+    labels = parts["train"].labels
+    pools = [] if table is None else [Examples.of(_inputs(table, columns), blank(labels, len(table)))]
+    bare = ~parts["train"].known
     if bare.any():
         notes.append(f"{int(bare.sum()):,} of {len(bare):,} rows of {source} have no label: used as unlabelled rows")
         pools.append(parts["train"].take(np.flatnonzero(bare)))

@@ -57,10 +57,14 @@ def split_off(
 
 
 def _units(examples: Examples, seed: int) -> list[tuple[int, str, str]]:
-    """(label, rank, key) of each distinct content, sorted; of conflicting labels the commonest, then the smallest."""
+    """(label, rank, key) of each distinct content, sorted; of conflicting labels the commonest, then the smallest.
+
+    Only one label of several divides rows into classes: scores and lists of labels are one class.
+    """
     votes: dict[str, Counter[int]] = {}
-    for key, label in zip(examples.keys, examples.labels.tolist(), strict=True):
-        votes.setdefault(key, Counter())[label] += 1
+    strata = examples.labels.tolist() if examples.labels.dtype.kind == "i" and examples.labels.ndim == 1 else None
+    for row, key in enumerate(examples.keys):
+        votes.setdefault(key, Counter())[0 if strata is None else strata[row]] += 1
     best = {key: min(counter, key=lambda label: (-counter[label], label)) for key, counter in votes.items()}
     return sorted((label, content_hash(str(seed), key), key) for key, label in best.items())
 
@@ -100,11 +104,11 @@ def leaks(splits: Splits) -> dict[str, int]:
     pairs += [("validation", "unlabelled"), ("test", "unlabelled")] if "unlabelled" in parts else []
     found = {f"{a}_in_{b}": sum(key in known[b] for key in parts[a].keys) for a, b in pairs}
     found |= {f"duplicates_in_{name}": len(part) - len(known[name]) for name, part in parts.items()}
-    said: dict[str, set[int]] = {}
+    said: dict[str, set[bytes]] = {}
     for part in parts.values():
-        for key, label in zip(part.keys, part.labels.tolist(), strict=True):
-            if label >= 0:
-                said.setdefault(key, set()).add(label)
+        for key, label, known in zip(part.keys, part.labels, part.known.tolist(), strict=True):
+            if known:
+                said.setdefault(key, set()).add(label.tobytes())
     return found | {"conflicting": sum(len(labels) > 1 for labels in said.values())}
 
 

@@ -4,13 +4,14 @@ from understudy.evaluation.compare import compare, measure
 from understudy.evaluation.cost import cost
 from understudy.evaluation.harm import disagreements, out_of_scope, per_class
 from understudy.evaluation.latency import latency, throughput
-from understudy.evaluation.scored import Scored, calibrated
+from understudy.evaluation.scored import Scored, calibrated, calibration_of
 from understudy.evaluation.verdict import Facts, decide, gate, verdict
 
 __all__ = [
     "Facts",
     "Scored",
     "calibrated",
+    "calibration_of",
     "compare",
     "cost",
     "decide",

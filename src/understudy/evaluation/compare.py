@@ -16,20 +16,31 @@ from understudy.statistics.metrics import Array
 
 
 def measure(
-    scored: Scored, *, metrics: Sequence[str] = tuple(METRICS), seed: int = 0, draws: int = 1000
+    scored: Scored, *, metrics: Sequence[str] | None = None, seed: int = 0, draws: int = 1000
 ) -> dict[str, Any]:
     """The quality part of ``models.NAME``: every metric with its 95 % interval, and the calibration.
 
+    Args:
+        scored: of the model.
+        metrics: names; None: all that its answer has.
+        seed: of the bootstrap.
+        draws: of the bootstrap.
+
     Returns:
-        ``{"metrics": {name: {"value", "low", "high"}}, "ece_before", "ece_after", "temperature"}``.
+        ``{"metrics": {name: {"value", "low", "high"}}, "ece_before", "ece_after", "temperature"}``; the last three are
+        None where the logits are no probabilities.
     """
+    if metrics is None:
+        metrics = [name for name, metric in METRICS.items() if metric.answer == scored.answer.name]
+    softens = scored.answer.softens
     return {
         "metrics": {
             name: interval(name, scored.labels, scored.predicted, seed=seed, draws=draws).as_dict() for name in metrics
         },
-        "ece_before": ece(scored.confidence_before, scored.correct),
-        "ece_after": ece(scored.confidence, scored.correct),
-        "temperature": scored.temperature,
+        "ece_before": ece(scored.confidence_before, scored.correct) if softens else None,
+        "ece_after": ece(scored.confidence, scored.correct) if softens else None,
+        "temperature": scored.temperature if softens else None,
+        **({"thresholds": list(scored.thresholds)} if scored.thresholds else {}),
     }
 
 
@@ -73,11 +84,9 @@ def compare(
     _same_rows([teacher, artefact, *student, *twin, *([baseline] if baseline else [])], label_names)
     labels, rows = teacher.labels, len(teacher.labels)
     ours, theirs = _stacked(student), _stacked(twin)
-    lost, won = teacher.correct & ~artefact.correct, ~teacher.correct & artefact.correct
     value = {name: metric.function(labels, s.predicted) for name, s in (("teacher", teacher), ("artefact", artefact))}
     kept = ratio(metric, labels, artefact.predicted, teacher.predicted, seed=seed, draws=draws)
-    agreement = wilson(int((teacher.predicted == artefact.predicted).sum()), rows)
-    flips = wilson(int(lost.sum()), rows)
+    decided = _decided(teacher, artefact) if teacher.answer.decides else _undecided(teacher, artefact)
     result: dict[str, Any] = {
         "metric": metric.name,
         "direction": metric.direction,
@@ -85,19 +94,14 @@ def compare(
         "seeds": len(student),
         "retention": value["artefact"] / value["teacher"] if value["teacher"] else None,
         "gap_closed": _gap_closed(metric, labels, value["teacher"], ours, theirs),
-        "agreement": agreement.value,
-        "negative_flip_rate": flips.value,
-        "positive_flip_rate": float(won.mean()),
-        "ece": ece(artefact.confidence, artefact.correct),
-        "mcnemar_p": mcnemar(int(lost.sum()), int(won.sum())),
+        **{key: value for key, value in decided.items() if key != "intervals"},
         "difference": difference(metric, labels, ours, theirs, seed=seed, draws=draws).as_dict(),
         "artefact_minus_teacher": difference(
             metric, labels, artefact.predicted, teacher.predicted, seed=seed, draws=draws
         ).as_dict(),
         "intervals": {
             "retention": kept.as_dict() if kept else None,
-            "agreement": agreement.as_dict(),
-            "negative_flip_rate": flips.as_dict(),
+            **decided["intervals"],
         },
         "per_class": per_class(teacher, artefact, label_names=label_names),
         "abstain": _abstain(artefact),
@@ -115,6 +119,30 @@ def compare(
             gain = difference(metric, labels[inside], ours[:, inside], theirs[:, inside], seed=seed, draws=draws)
             result["in_scope"]["difference"] = gain.as_dict()
     return result
+
+
+def _decided(teacher: Scored, artefact: Scored) -> dict[str, Any]:
+    """How often the two say the same, and who is right where they do not."""
+    rows = len(teacher.labels)
+    lost, won = teacher.correct & ~artefact.correct, ~teacher.correct & artefact.correct
+    same = teacher.predicted == artefact.predicted
+    agreement = wilson(int((same.all(axis=1) if same.ndim == 2 else same).sum()), rows)
+    flips = wilson(int(lost.sum()), rows)
+    return {
+        "agreement": agreement.value,
+        "negative_flip_rate": flips.value,
+        "positive_flip_rate": float(won.mean()),
+        "ece": ece(artefact.confidence, artefact.correct),
+        "mcnemar_p": mcnemar(int(lost.sum()), int(won.sum())),
+        "intervals": {"agreement": agreement.as_dict(), "negative_flip_rate": flips.as_dict()},
+    }
+
+
+def _undecided(teacher: Scored, artefact: Scored) -> dict[str, Any]:
+    """Of scores, which are neither right nor wrong: only how the two go together."""
+    nothing = dict.fromkeys(("agreement", "negative_flip_rate", "positive_flip_rate", "ece", "mcnemar_p"))
+    together = interval("pearson", teacher.predicted, artefact.predicted)
+    return {**nothing, "correlation": together.value, "intervals": {"correlation": together.as_dict()}}
 
 
 def _same_rows(models: Sequence[Scored], label_names: Sequence[str]) -> None:

@@ -9,19 +9,31 @@ import numpy as np
 
 from understudy.errors import LabelError, choices
 from understudy.evaluation.scored import Scored
-from understudy.statistics import Metric, auroc_interval, benjamini_hochberg, interval, mcnemar
+from understudy.statistics import (
+    Metric,
+    auroc_interval,
+    average_precision,
+    benjamini_hochberg,
+    interval,
+    mcnemar,
+)
 from understudy.statistics.metrics import Array
 
 
 def per_class(teacher: Scored, artefact: Scored, *, label_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Recall of teacher and artefact per class, the greatest loss first.
+    """Recall of teacher and artefact per class, the greatest loss first; of several labels their F1; of scores nothing.
 
     ``p_value`` is the exact McNemar test on the rows of that class, adjusted over the classes (Benjamini-Hochberg).
     Classes without test rows have no recall and are left out.
 
     Returns:
-        ``{"label", "teacher", "artefact", "p_value", "rows"}`` per class.
+        ``{"label", "teacher", "artefact", "p_value", "rows"}`` per class; of several labels ``threshold`` and
+        ``average_precision`` {"teacher", "artefact"} too, and ``measure`` says what was measured where it is no recall.
     """
+    if not teacher.answer.decides:
+        return []
+    if teacher.labels.ndim == 2:
+        return _per_label(teacher, artefact, label_names)
     classes = len(label_names)
 
     def rows_where(kept: Array) -> Array:
@@ -45,9 +57,40 @@ def per_class(teacher: Scored, artefact: Scored, *, label_names: Sequence[str]) 
     return sorted(table, key=lambda line: line["artefact"] - line["teacher"])
 
 
+def _per_label(teacher: Scored, artefact: Scored, label_names: Sequence[str]) -> list[dict[str, Any]]:
+    """F1 of each label that some row has; the test compares who is right about the label, row by row."""
+    truth = teacher.labels
+    present = np.flatnonzero(truth.sum(0)).tolist()
+    right, left = teacher.predicted == truth, artefact.predicted == truth
+    lost, won = (right & ~left).sum(0), (~right & left).sum(0)
+    adjusted = benjamini_hochberg([mcnemar(int(lost[k]), int(won[k])) for k in present])
+    precision = [average_precision(truth, one.logits) for one in (teacher, artefact)]
+    table = [
+        {
+            "label": label_names[k],
+            "teacher": _f1(truth[:, k], teacher.predicted[:, k]),
+            "artefact": _f1(truth[:, k], artefact.predicted[:, k]),
+            "p_value": float(p),
+            "rows": int(truth[:, k].sum()),
+            "measure": "f1",
+            "threshold": 0.5 if artefact.thresholds is None else artefact.thresholds[k],
+            "average_precision": {"teacher": float(precision[0][k]), "artefact": float(precision[1][k])},
+        }
+        for k, p in zip(present, adjusted, strict=True)
+    ]
+    return sorted(table, key=lambda line: line["artefact"] - line["teacher"])
+
+
+def _f1(truth: Array, said: Array) -> float:
+    return float(2 * (truth * said).sum() / max(int((truth + said).sum()), 1))
+
+
 def disagreements(teacher: Scored, artefact: Scored, *, most: int = 12) -> list[int]:
-    """Rows where the two disagree, those first where the less sure of the two is surest."""
-    rows = np.flatnonzero(teacher.predicted != artefact.predicted)
+    """Rows where the two disagree, those first where the less sure of the two is surest; scores that are farthest."""
+    if not teacher.answer.decides:
+        return np.argsort(-np.abs(teacher.predicted - artefact.predicted), kind="stable")[:most].tolist()
+    other = teacher.predicted != artefact.predicted
+    rows = np.flatnonzero(other.any(axis=1) if other.ndim == 2 else other)
     sureness = np.minimum(teacher.confidence[rows], artefact.confidence[rows])
     return [int(row) for row in rows[np.argsort(-sureness, kind="stable")][:most]]
 

@@ -8,9 +8,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from understudy.answers import LABEL, Answer, known, sigmoid
 from understudy.errors import DataError, NonFiniteError
-from understudy.statistics import fit_temperature, softmax, threshold_for
-from understudy.statistics.metrics import Array, checked
+from understudy.statistics import best_thresholds, fit_binary_temperature, fit_temperature, softmax, threshold_for
+from understudy.statistics.metrics import Array
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,11 @@ class Scored:
         name: of the model, for messages.
         logits: [N, K] scores; the decision values of a linear model serve as well. A label that the model does not
             know has -inf.
-        labels: [N] in [0, K).
+        labels: [N] in [0, K), or what another answer wants (`understudy.answers`).
         temperature: fitted on validation; see :func:`calibrated`.
         threshold: calibrated confidence below which the model abstains, chosen on validation; None where it never does.
+        answer: what the logits mean.
+        thresholds: of each of several labels, chosen on validation; a half where None.
 
     Raises:
         DataError: shapes that do not fit, or a row without a label.
@@ -35,44 +38,71 @@ class Scored:
     labels: Array
     temperature: float = 1.0
     threshold: float | None = None
+    answer: Answer = LABEL
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        logits, (labels,) = np.asarray(self.logits), checked(self.labels)
-        if logits.ndim != 2 or len(logits) != len(labels) or int(labels.max()) >= logits.shape[1]:
-            raise DataError(
-                f"{self.name}: wanted logits [rows, labels], got shape {logits.shape} "
-                f"for {len(labels)} rows with labels up to {int(labels.max())}"
-            )
+        logits, labels = np.asarray(self.logits), np.asarray(self.labels)
+        self._refuse(logits, labels)
         bad = np.flatnonzero(~np.isfinite(logits.max(axis=1)))  # the maximum of a row with NaN is NaN
         if len(bad):
             raise NonFiniteError(f"{self.name}: logits of {len(bad)} rows are not finite, first in row {bad[0]}")
         object.__setattr__(self, "logits", logits)
         object.__setattr__(self, "labels", labels)
 
+    def _refuse(self, logits: Array, labels: Array) -> None:
+        if not len(labels) or not known(labels).all():
+            bare = f"{int((~known(labels)).sum())} of {len(labels)} rows have no label" if len(labels) else "no row"
+            raise DataError(f"{self.name}: wanted labelled rows, got {bare}: measure on labelled rows only")
+        fits = logits.ndim == 2 and len(logits) == len(labels)
+        if fits and self.answer is LABEL:
+            fits = int(labels.max()) < logits.shape[1]
+        elif fits:
+            fits = logits.shape == (labels.shape if labels.ndim == 2 else (len(labels), 1))
+        if not fits:
+            most = f" up to {int(labels.max())}" if self.answer is LABEL else f" {list(labels.shape)}"
+            raise DataError(
+                f"{self.name}: wanted logits [rows, labels], got shape {logits.shape} "
+                f"for {len(labels)} rows with labels{most}"
+            )
+
     @cached_property
     def predicted(self) -> Array:
-        """[N] int64, the label of the highest logit; the first of equals."""
-        return self.logits.argmax(axis=1)
+        """What the logits say; of one label of several the highest, the first of equals, int64 [N]."""
+        return self.answer.predicted(self.logits / (self.temperature if self.thresholds else 1), self.thresholds)
 
     @cached_property
     def correct(self) -> Array:
-        """[N] bool."""
-        return self.predicted == self.labels
+        """[N] bool: of several labels all of them. A score is neither right nor wrong, and nobody asks."""
+        same: Array = np.asarray(self.predicted == self.labels)
+        return np.asarray(same.all(axis=1)) if same.ndim == 2 else same
 
     @cached_property
     def probabilities(self) -> Array:
-        """[N, K] fp64, calibrated: softmax(logits / temperature)."""
-        return softmax(self.logits, temperature=self.temperature)
+        """[N, K] fp64, calibrated: softmax(logits / temperature), or the sigmoid of each of several labels."""
+        return self._shares(self.temperature)
 
     @cached_property
     def confidence(self) -> Array:
-        """[N] fp64, the highest calibrated probability."""
-        return self.probabilities.max(axis=1)
+        """[N] fp64, how likely the row is right: the highest probability; of several labels the product of all."""
+        return self._sureness(self.probabilities)
 
     @property
     def confidence_before(self) -> Array:
-        """[N] fp64, the highest probability at temperature 1."""
-        return softmax(self.logits).max(axis=1)
+        """[N] fp64, the same at temperature 1."""
+        return self._sureness(self._shares(1.0))
+
+    def _shares(self, temperature: float) -> Array:
+        return (
+            softmax(self.logits, temperature=temperature)
+            if self.answer is LABEL
+            else sigmoid(self.logits / temperature)
+        )
+
+    def _sureness(self, shares: Array) -> Array:
+        if self.answer is LABEL:
+            return shares.max(axis=1)
+        return np.where(self.predicted > 0, shares, 1 - shares).prod(axis=1)
 
 
 def calibrated(
@@ -83,8 +113,9 @@ def calibrated(
     validation_logits: npt.ArrayLike,
     validation_labels: npt.ArrayLike,
     target_accuracy: float | None = None,
+    answer: Answer = LABEL,
 ) -> Scored:
-    """The scores on test, with the temperature (and the abstain threshold) that validation asks for.
+    """The scores on test, with the temperature and the thresholds that validation asks for.
 
     Args:
         name: of the model.
@@ -93,11 +124,28 @@ def calibrated(
         validation_logits: [M, K].
         validation_labels: [M].
         target_accuracy: that kept rows are to reach on validation; None for a model that never abstains.
+        answer: what the logits mean. Scores have neither temperature nor thresholds; several labels have one threshold
+            each, and nobody abstains.
     """
-    validation = Scored(f"{name} on validation", np.asarray(validation_logits), np.asarray(validation_labels))
-    temperature = fit_temperature(validation.logits, validation.labels)
+    before = Scored(
+        f"{name} on validation", np.asarray(validation_logits), np.asarray(validation_labels), answer=answer
+    )
+    temperature, thresholds = calibration_of(answer, before.logits, before.labels)
     threshold = None
-    if target_accuracy is not None:
-        confidence = softmax(validation.logits, temperature=temperature).max(axis=1)
-        threshold = threshold_for(confidence, validation.correct, accuracy=target_accuracy)
-    return Scored(name, np.asarray(logits), np.asarray(labels), temperature=temperature, threshold=threshold)
+    if target_accuracy is not None and answer is LABEL:
+        confidence = softmax(before.logits, temperature=temperature).max(axis=1)
+        threshold = threshold_for(confidence, before.correct, accuracy=target_accuracy)
+    return Scored(name, np.asarray(logits), np.asarray(labels), temperature, threshold, answer, thresholds)
+
+
+def calibration_of(answer: Answer, logits: Array, labels: Array) -> tuple[float, tuple[float, ...] | None]:
+    """The temperature, and the threshold of each of several labels, that some rows ask for; both on validation.
+
+    >>> calibration_of(LABEL, np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))[1]
+    """
+    if not answer.softens:
+        return 1.0, None
+    if answer is LABEL:
+        return fit_temperature(logits, labels), None
+    temperature = fit_binary_temperature(logits, labels)
+    return temperature, tuple(best_thresholds(sigmoid(logits / temperature), labels).tolist())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from understudy import __version__
+from understudy.answers import Scale, answer_named
 from understudy.encoding import Encoder
 from understudy.errors import UsageError
 from understudy.files import file_hash, new_folder, write_bytes, write_json, write_tensors, write_text
@@ -32,6 +34,9 @@ def write_artefact(
     limits: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
     card: str = "",
+    answer: str = "label",
+    scale: Scale | None = None,
+    label_thresholds: Sequence[float] | None = None,
 ) -> None:
     """Write an artefact folder that `understudy.runtime.load` opens; an older one at the same place is replaced.
 
@@ -50,13 +55,16 @@ def write_artefact(
         limits: what the artefact was gated with, and anything a user must know about its range.
         extra: further keys of the manifest.
         card: the text of README.md; not hashed, it may be completed after the evaluation.
+        answer: what the logits mean (`understudy.answers`).
+        scale: of a score; wanted there.
+        label_thresholds: [K] probabilities from which each of several labels holds; a half unless given.
 
     Raises:
         UsageError: values that no artefact can have.
         DiskFull: nothing was written.
     """
     thresholds = {"abstain_below": 0.0, **(thresholds or {})}
-    _check(labels, temperature, thresholds)
+    _check(labels, temperature, thresholds, answer)
     left: list[dict[str, Any]] = []
     with new_folder(folder) as draft:
         entry = encoder.save(draft)
@@ -76,7 +84,9 @@ def write_artefact(
             "schema": SCHEMA,
             "understudy": __version__,
             "task": task,
+            "answer": answer,
             "labels": list(labels),
+            **_meaning(answer, labels, scale, label_thresholds),
             "fields": list(encoder.fields),
             "encoder": entry,
             "model": {"kind": kind, "file": name},
@@ -115,8 +125,25 @@ def _exits(parts: Sequence[Path], given: Sequence[Mapping[str, Any]]) -> list[di
     return found
 
 
-def _check(labels: Sequence[str], temperature: float, thresholds: Mapping[str, float]) -> None:
-    if len(labels) < 2 or len(set(labels)) != len(labels):
+def _meaning(
+    answer: str, labels: Sequence[str], scale: Scale | None, thresholds: Sequence[float] | None
+) -> dict[str, Any]:
+    """What the manifest says of an answer that is not one label."""
+    if answer == "score":
+        if scale is None:
+            raise UsageError("an artefact that gives scores needs scale: what they are scores of")
+        return {"scale": asdict(scale)}
+    if answer == "labels":
+        found = [0.5] * len(labels) if thresholds is None else [float(one) for one in thresholds]
+        if len(found) != len(labels) or not all(0 <= one <= 1 for one in found):
+            raise UsageError(f"wanted a probability for each of {len(labels)} labels as label_thresholds, got {found}")
+        return {"label_thresholds": dict(zip(labels, found, strict=True))}
+    return {}
+
+
+def _check(labels: Sequence[str], temperature: float, thresholds: Mapping[str, float], answer: str) -> None:
+    answer_named(answer)
+    if len(labels) < 2 - (answer == "score") or len(set(labels)) != len(labels):
         raise UsageError(f"an artefact has at least two labels, all different; got {len(labels)}: {list(labels)[:5]}")
     if not 0 < temperature < float("inf"):
         raise UsageError(f"a temperature is above 0 and finite, got {temperature}")

@@ -30,6 +30,7 @@ from understudy.objectives.relations.contrast import contrastive
 from understudy.objectives.relations.pairs import correlation_congruence, rkd_angle, rkd_distance, similarity_preserving
 from understudy.objectives.responses.correlation import correlation_distance, dist, logit_standardisation, standardise
 from understudy.objectives.responses.decoupled import decoupled_kd, decoupled_kl
+from understudy.objectives.responses.facts import hard_multi_label, hard_scores
 from understudy.objectives.responses.labels import hard_labels, logit_mse, shorthand, soft_labels
 from understudy.objectives.responses.scores import binary_kl, multi_label, regression, virtual_teacher
 from understudy.objectives.term import Needs, Term
@@ -53,6 +54,8 @@ __all__ = [
     "forward_kl",
     "forward_kl_top_k",
     "hard_labels",
+    "hard_multi_label",
+    "hard_scores",
     "hidden_states",
     "hints",
     "jensen_shannon",

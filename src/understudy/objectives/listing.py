@@ -8,13 +8,13 @@ from understudy.objectives import distances, divergences
 from understudy.objectives.attention import energy, maps
 from understudy.objectives.features import reviewing, states, statistics
 from understudy.objectives.relations import contrast, pairs
-from understudy.objectives.responses import correlation, decoupled, labels, scores
+from understudy.objectives.responses import correlation, decoupled, facts, labels, scores
 from understudy.objectives.term import ZERO
 
 __all__ = ["describe"]
 
 _FAMILIES: tuple[Any, ...] = (
-    *(correlation, decoupled, labels, scores),
+    *(correlation, decoupled, facts, labels, scores),
     *(reviewing, states, statistics),
     *(energy, maps),
     *(contrast, pairs),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from understudy.answers import LABEL
 from understudy.data import Splits
 from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
@@ -15,7 +16,9 @@ from understudy.pipeline.recipe import Recipe, Student, with_values
 from understudy.pipeline.steps import of_step, refuse_steps
 from understudy.pipeline.watching import check_tracker
 from understudy.statistics import METRICS
+from understudy.tasks import task_named
 
+PAIRS = ("cut",)  # families that read two texts
 CHOSEN = (
     *("layers", "width", "heads", "feed_forward", "vocabulary", "rank", "depth", "blocks"),
     *("dimensions", "hidden", "words", "buckets", "exits"),
@@ -46,9 +49,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
     _refuse_members(recipe)
     _refuse_peers(recipe)
     _refuse_moves(recipe, splits)
-    metric = str(recipe.evaluation.metric)
-    if metric not in METRICS:
-        raise RecipeError(f'evaluation.metric: no metric "{metric}" ({nearest(metric, METRICS)}); --metric says it')
+    _refuse_task(recipe, splits)
     if recipe.teacher.path in TEACHERS.keys() - {"encoder"} and "image" not in splits.train.inputs:
         raise TeacherError(
             f"the built-in teacher {recipe.teacher.path} reads images, and the task is {recipe.task}: "
@@ -66,6 +67,37 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
                 f'export.floors names "{label}", which no validation row has: its recall cannot be measured; '
                 "add such rows to validation, or take the floor out"
             )
+
+
+def _refuse_task(recipe: Recipe, splits: Splits) -> None:
+    """What means nothing for this task's answer."""
+    task = task_named(str(recipe.task))
+    answer, metric = task.answer, str(recipe.evaluation.metric)
+    fitting = [name for name, one in METRICS.items() if one.answer == answer.name]
+    if metric not in fitting:
+        raise RecipeError(
+            f'evaluation.metric: no metric "{metric}" of {task.name} ({nearest(metric, fitting)}); --metric says it'
+        )
+    if not answer.softens and recipe.objective.temperature is not None:
+        raise RecipeError(
+            f"objective.temperature: {recipe.objective.temperature} would change nothing: a {task.name} gives scores, "
+            "which are not softened; leave it out"
+        )
+    only = {
+        "objective.class_weights": recipe.objective.class_weights == "balanced",
+        "export.floors": bool(recipe.export.floors),
+        "evaluation.out_of_scope": recipe.evaluation.out_of_scope is not None,
+        "student.exits": recipe.student.exits is not None,
+        "teacher.members": recipe.teacher.members is not None,
+    }
+    for key, said in only.items():
+        if said and answer is not LABEL:
+            raise RecipeError(f"{key} is for tasks whose answer is one label of several, and a {task.name} is none")
+    if len(splits.fields) == 2 and recipe.student.family not in PAIRS:
+        family = recipe.student.family
+        raise RecipeError(
+            f"student.family: a {family} student reads one text, and rows are pairs: {choices(family, PAIRS)}"
+        )
 
 
 def _refuse_unchosen(recipe: Recipe) -> None:

@@ -18,7 +18,7 @@ from understudy import students
 from understudy.data import Splits
 from understudy.errors import GateError, RecipeError, UsageError
 from understudy.pipeline.apprentice import apprentice
-from understudy.pipeline.before import refuse
+from understudy.pipeline.before import PAIRS, refuse
 from understudy.pipeline.defaults import AUTO, resolved
 from understudy.pipeline.forms import exact_model, size, small_model, write
 from understudy.pipeline.gates import p95
@@ -35,7 +35,7 @@ from understudy.teachers import Loaded
 Keys = dict[str, Any]
 
 CANDIDATES: dict[str, dict[str, Keys]] = {
-    "text-classification": {
+    "texts": {
         "cut to half of the layers": {"student.family": "cut"},
         "cut to half of the layers and 8,000 sub-words": {"student.family": "cut", "student.vocabulary": 8000},
         "gru": {"student.family": "gru"},
@@ -60,7 +60,7 @@ CANDIDATES: dict[str, dict[str, Keys]] = {
             "export.bits": 4,
         },
     },
-    "image-classification": {
+    "images": {
         "cnn of width 32": {"student.family": "cnn", "student.width": 32},
         "cnn of width 16": {"student.family": "cnn", "student.width": 16},
         "cnn of width 8": {"student.family": "cnn", "student.width": 8},
@@ -68,7 +68,7 @@ CANDIDATES: dict[str, dict[str, Keys]] = {
         "mlp of width 64": {"student.family": "mlp", "student.width": 64},
     },
 }
-"""By task, from the most capable to the smallest: what is shown -> keys of the recipe."""
+"""By what rows are, from the most capable to the smallest: what is shown -> keys of the recipe."""
 PASSES = 3  # over the rows that are timed; noise only ever slows one down, so the quickest counts
 
 
@@ -139,7 +139,7 @@ def choose(material: Material, teacher: Loaded) -> Facts:
     limits = [Limit("bytes", "MB", 1e6, 0.02, export.max_mb), Limit("p95_ms", "ms", 1.0, 0.25, export.max_ms)]
     limits = [limit for limit in limits if limit.most is not None]
     looked_at: list[Facts] = []
-    for name, keys in CANDIDATES[material.task.name].items():
+    for name, keys in candidates(material).items():
         if journal.interrupted:
             raise interrupted("stopped while choosing a student; the same command chooses anew", journal.interrupted)
         one: Facts = {"name": name, "bytes": None, "p95_ms": None, "fits": False, "skipped": ""}
@@ -159,6 +159,13 @@ def choose(material: Material, teacher: Loaded) -> Facts:
             return {"name": name, "chosen": keys, "why": _why(looked_at, limits), "candidates": looked_at}
         journal.progress.say(f"{name}: {_figures(one)}: over {over}")
     raise RecipeError(_none(looked_at, limits))
+
+
+def candidates(material: Material) -> dict[str, Keys]:
+    """The candidates whose family can do the task, for rows like these."""
+    kind = "images" if "image" in material.splits.fields else "texts"
+    known = [f for f in material.task.families if len(material.splits.fields) == 1 or f in PAIRS]
+    return {name: keys for name, keys in CANDIDATES[kind].items() if keys["student.family"] in known}
 
 
 def with_choice(recipe: Recipe, keys: Mapping[str, Any], task: Task, splits: Splits) -> Recipe:

@@ -42,7 +42,7 @@ class Cut:
             return self.teacher.model, encoder
         if not isinstance(encoder, SubwordEncoder):
             raise RecipeError(f"student.vocabulary prunes sub-words, and the teacher reads {encoder.kind}")
-        texts = self.material.learnable.inputs[encoder.fields[0]]
+        texts = [text for field in encoder.fields for text in self.material.learnable.inputs[field]]
         return students.prune_vocabulary(self.teacher.model, encoder, texts, most=most)
 
     @functools.cached_property

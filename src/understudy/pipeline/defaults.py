@@ -7,45 +7,31 @@ from typing import Any
 from understudy.errors import RecipeError, choices
 from understudy.pipeline.objective import SHORTHAND, entries, reads_only_logits
 from understudy.pipeline.recipe import Recipe, with_values
+from understudy.tasks import TASKS, task_named
 
 AUTO = "auto"
 """The family of a student that is yet to be chosen (`choosing.choose`)."""
 _WORDS = {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "temperature": "auto", "precision": "fp32"}
+_DIALS: dict[str, dict[str, Any]] = {
+    "static": {**_WORDS, "dimensions": 256, "hidden": 256, "buckets": 16_384},
+    "ngram": {**_WORDS, "learning_rate": 1e-2, "dimensions": 64, "buckets": 65_536},
+    "conv": {**_WORDS, "width": 128, "dimensions": 64, "hidden": 128, "buckets": 1024},
+    "gru": {**_WORDS, "width": 128, "dimensions": 64, "hidden": 128, "buckets": 1024},
+    "transformer": {
+        **_WORDS, "learning_rate": 1e-3, "width": 128, "dimensions": 128, "hidden": 128, "buckets": 1024
+    },
+    "cut": {"epochs": 4, "batch_size": 32, "learning_rate": 1e-4, "temperature": 4.0, "precision": "auto"},
+    "cnn": {
+        "epochs": 20, "batch_size": 64, "learning_rate": 3e-3, "temperature": 4.0, "precision": "auto", "width": 8
+    },
+    "mlp": {
+        "epochs": 30, "batch_size": 64, "learning_rate": 1e-3, "temperature": 4.0, "precision": "auto", "width": 64
+    },
+}  # fmt: skip
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
-    "text-classification": {
-        "static": {**_WORDS, "dimensions": 256, "hidden": 256, "buckets": 16_384},
-        "ngram": {**_WORDS, "learning_rate": 1e-2, "dimensions": 64, "buckets": 65_536},
-        "conv": {**_WORDS, "width": 128, "dimensions": 64, "hidden": 128, "buckets": 1024},
-        "gru": {**_WORDS, "width": 128, "dimensions": 64, "hidden": 128, "buckets": 1024},
-        "transformer": {
-            **_WORDS,
-            "learning_rate": 1e-3,
-            "width": 128,
-            "dimensions": 128,
-            "hidden": 128,
-            "buckets": 1024,
-        },
-        "cut": {"epochs": 4, "batch_size": 32, "learning_rate": 1e-4, "temperature": 4.0, "precision": "auto"},
-    },
-    "image-classification": {
-        "cnn": {
-            "epochs": 20,
-            "batch_size": 64,
-            "learning_rate": 3e-3,
-            "temperature": 4.0,
-            "precision": "auto",
-            "width": 8,
-        },
-        "mlp": {
-            "epochs": 30,
-            "batch_size": 64,
-            "learning_rate": 1e-3,
-            "temperature": 4.0,
-            "precision": "auto",
-            "width": 64,
-        },
-    },
+    name: {family: _DIALS[family] for family in task.families} for name, task in TASKS.items()
 }
+"""By task, the dials of each family that can learn it."""
 SIZES = ("width", "dimensions", "hidden", "buckets")
 """Keys of the student whose default is its family's."""
 TEACHERS: dict[str, dict[str, Any]] = {
@@ -75,7 +61,7 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
         "train.batch_size": recipe.train.batch_size or family.get("batch_size"),
         "train.learning_rate": recipe.train.learning_rate or family.get("learning_rate"),
         "train.precision": family.get("precision") if precision == "auto" else precision,
-        "objective.temperature": recipe.objective.temperature or _temperature(recipe, family.get("temperature")),
+        "objective.temperature": recipe.objective.temperature or _temperature(recipe, task, family.get("temperature")),
         **{f"student.{key}": family.get(key) for key in SIZES if getattr(recipe.student, key) is None},
         "teacher.epochs": recipe.teacher.epochs or teacher["epochs"],
         "teacher.learning_rate": recipe.teacher.learning_rate or teacher["learning_rate"],
@@ -95,8 +81,10 @@ def _targets(recipe: Recipe) -> str:
     return "stored" if reads_only_logits(recipe) else "live"
 
 
-def _temperature(recipe: Recipe, usual: Any) -> Any:
-    """The family's own, where any training of the run reads the dial."""
+def _temperature(recipe: Recipe, task: str, usual: Any) -> Any:
+    """The family's own, where any training of the run reads the dial; a score is not softened."""
+    if not task_named(task).answer.softens:
+        return None
     names = {name for name, _ in entries(recipe)}
     for step in recipe.steps:
         terms = step.objective.get("terms")

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from understudy import export, students
-from understudy.data import Examples
+from understudy.data import Examples, Splits
 from understudy.pipeline.material import Apprentice, Material
+from understudy.tasks import Task
 from understudy.teachers import Loaded
 
 Array = np.ndarray[Any, Any]
@@ -106,13 +107,17 @@ def _example(encoder: Any, rows: Examples) -> dict[str, torch.Tensor]:
 
 def write(folder: Path, material: Material, kind: Apprentice, model: Model, **more: Any) -> None:
     """An artefact folder of a student; ``more`` is `export.write_artefact`'s."""
-    names = material.splits.label_names
-    export.write_artefact(folder, task=material.task.name, labels=names, encoder=kind.encoder, model=model, **more)
+    export.write_artefact(folder, encoder=kind.encoder, model=model, **_meaning(material.task, material.splits), **more)
 
 
-def write_plain(folder: Path, teacher: Loaded, labels: Sequence[str], graph: Path, task: str) -> None:
+def write_plain(folder: Path, task: Task, splits: Splits, teacher: Loaded, graph: Path) -> None:
     """A model as an artefact folder without gates: how a teacher is timed in ONNX Runtime."""
-    export.write_artefact(folder, task=task, labels=labels, encoder=teacher.encoder, model=graph)
+    export.write_artefact(folder, encoder=teacher.encoder, model=graph, **_meaning(task, splits))
+
+
+def _meaning(task: Task, splits: Splits) -> dict[str, Any]:
+    """What an artefact must know of the task."""
+    return {"task": task.name, "labels": splits.label_names, "answer": task.answer.name, "scale": splits.scale}
 
 
 def raw_rows(rows: Examples) -> list[Any]:

@@ -52,15 +52,15 @@ def gates_of(
     gates = [
         gate("parity (largest difference in logits)", PARITY, parity["max_abs_error"], at_most=True),
         gate(f"INT{limits.bits} {'and exits ' if exits else ''}loss (points)", limits.max_drop, drop, at_most=True),
-        gate("same labels without torch (share)", 1.0, _alone(draft, rows), at_least=True),
+        gate("same answers without torch (share)", 1.0, _alone(draft, rows), at_least=True),
     ]
     if limits.max_mb is not None:
         gates.append(gate("size (MB)", limits.max_mb, size(draft) / 1e6, at_most=True))
     if limits.max_ms is not None:
         gates.append(gate("p95 (ms)", limits.max_ms, p95(material, draft), at_most=True))
     names = material.splits.label_names
-    recall = recall_per_class(rows.labels, logits.argmax(1), classes=len(names))
     for label, floor in limits.floors.items():
+        recall = recall_per_class(rows.labels, logits.argmax(1), classes=len(names))
         gates.append(gate(f"recall of {label}", floor, float(recall[names.index(label)]), at_least=True))
     return gates
 
@@ -77,7 +77,7 @@ def p95(material: Material, draft: Path) -> float:
 def _alone(draft: Path, rows: Examples) -> float:
     """Share of rows that a process which never imports torch labels as this one does."""
     # The same rows in one batch: INT8 activations have one scale per batch, and a row may be near a threshold.
-    wanted = [one["label"] for one in runtime.load(draft).predict(raw_rows(rows)[:ALONE])]
+    wanted = runtime.load(draft).predict(raw_rows(rows)[:ALONE])
     with tempfile.TemporaryDirectory(prefix="understudy-") as place:
         lines = "".join(
             json.dumps(_on_disk(row, i, Path(place))) + "\n" for i, row in enumerate(raw_rows(rows)[:ALONE])
@@ -86,8 +86,7 @@ def _alone(draft: Path, rows: Examples) -> float:
         done = subprocess.run(command, input=lines, capture_output=True, text=True, encoding="utf-8", timeout=120)
     if done.returncode:
         return 0.0
-    got = [json.loads(line)["label"] for line in done.stdout.splitlines()]
-    return float(np.mean([a == b for a, b in zip(wanted, got, strict=True)])) if len(got) == len(wanted) else 0.0
+    return runtime.same_answers(wanted, [json.loads(line) for line in done.stdout.splitlines()])
 
 
 _ALONE = """

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from understudy.data import Splits, load
+from understudy.tasks import LAYOUTS
 
 _RARE = 10  # times that the largest class may outnumber the smallest before weights are suggested
 _FEW_TEST_ROWS = 1_000
@@ -42,7 +43,7 @@ def init(
     Raises:
         DataError: the data cannot be read or has nothing to learn.
     """
-    found, splits = load(data, task=task, text=text, label=label, image=image, seed=seed)
+    found, splits = load(data, task=task, text=text, label=label, image=image, seed=seed, layouts=LAYOUTS)
     names = {"text": text, "label": label, "image": image}
     columns = {key: name for key, name in names.items() if name != key}
     images = "image" in splits.train.inputs
@@ -67,7 +68,7 @@ def _facts(splits: Splits, *, images: bool) -> list[str]:
     facts = [
         f"rows: {rows}" + (f", unlabelled {len(splits.unlabelled):,}" if splits.unlabelled else ""),
         _classes(splits),
-        _image_sizes(splits.train.inputs["image"]) if images else _text_lengths(splits.train.inputs["text"]),
+        _image_sizes(splits.train.inputs["image"]) if images else _text_lengths(splits.train.texts),
     ]
     if len(splits.test) < _FEW_TEST_ROWS:
         known_to = 196 * np.sqrt(0.9 * 0.1 / len(splits.test))
@@ -76,8 +77,15 @@ def _facts(splits: Splits, *, images: bool) -> list[str]:
 
 
 def _classes(splits: Splits) -> str:
+    if splits.scale is not None:
+        scale = splits.scale
+        return f"scores from {scale.low:g} to {scale.high:g}, mean {scale.mean:.3g}, deviation {scale.std:.3g}"
     counts = splits.train.counts(len(splits.label_names))
     largest, smallest = int(np.argmax(counts)), int(np.argmin(counts))
+    if splits.train.labels.ndim == 2:
+        each = splits.train.labels[splits.train.known].sum(1).mean()
+        name, most = splits.label_names[largest], counts[largest]
+        return f"{len(counts)} labels, {each:.1f} a row; commonest {name} ({most:,} training rows)"
     if counts[largest] == counts[smallest]:
         return f"{len(counts)} classes of {counts[largest]:,} training rows each"
     share, names = 100 * counts[largest] / counts.sum(), splits.label_names
@@ -115,6 +123,8 @@ def _teacher(*, images: bool) -> list[_Line]:
 
 
 def _student(splits: Splits, *, images: bool) -> list[_Line]:
+    if len(splits.fields) == 2:
+        return [_Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")]
     if images:
         return [_Line("family", "cnn", "mlp is smaller to run on tiny images")]
     why = "a bag of word vectors, no attention at run time; where word order matters (sentiment), try gru or cut"
@@ -123,6 +133,8 @@ def _student(splits: Splits, *, images: bool) -> list[_Line]:
 
 def _objective(splits: Splits) -> list[_Line]:
     lines = [_Line("temperature", "auto", "chosen on validation from short runs over 1, 2, 4 and 8")]
+    if splits.scale is not None:  # scores are not softened
+        lines = []
     if splits.unlabelled is not None:
         lines.append(_Line("alpha", 0.1, "little weight on labels: unlabelled rows have only the teacher's word"))
     if _unbalanced(splits):
@@ -145,6 +157,8 @@ def _evaluation(splits: Splits) -> list[_Line]:
 
 
 def _unbalanced(splits: Splits) -> bool:
+    if splits.scale is not None or splits.train.labels.ndim == 2:
+        return False
     counts = splits.train.counts(len(splits.label_names))
     return bool(counts.max() > _RARE * max(counts.min(), 1))
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from understudy import __version__, baselines, evaluation, runtime, students
+from understudy.answers import LABEL
 from understudy.evaluation import Scored, calibrated
 from understudy.pipeline.forms import raw_rows, to_graph, write_plain
 from understudy.pipeline.journal import Facts
@@ -149,7 +150,7 @@ def _score_all(material: Material, cast: Cast, members: list[Array]) -> dict[str
     Args:
         members: what each member of the teacher said about the test rows, where it has any: nobody is asked twice.
     """
-    validation, test = material.splits.validation, material.splits.test
+    validation, test, answer = material.splits.validation, material.splits.test, material.task.answer
     found = {}
 
     def add(name: str, before: Array, after: Array, target: float | None = None) -> None:
@@ -160,13 +161,14 @@ def _score_all(material: Material, cast: Cast, members: list[Array]) -> dict[str
             validation_logits=before,
             validation_labels=validation.labels,
             target_accuracy=target,
+            answer=answer,
         )
 
     teacher = cast.teacher
     before = validation_logits(material, teacher)
     joined = merged(teacher.members, members, space=teacher.space) if members else teacher.scores(test.inputs)
     add("teacher", before, joined)
-    target = float((before.argmax(1) == validation.labels).mean())
+    target = float((before.argmax(1) == validation.labels).mean()) if answer is LABEL else None
     for role, models in (("student", cast.students), ("twin", cast.twins)):
         for seed, model in models.items():
             first, then = (score_rows(model, cast.kind.encoder, r.inputs, batch_size=256) for r in (validation, test))
@@ -181,13 +183,13 @@ def _baseline(material: Material, fitted: baselines.Baseline) -> Scored:
     splits = material.splits
     return calibrated(
         fitted.name, fitted.predict(splits.test.inputs), splits.test.labels,
-        validation_logits=fitted.validation, validation_labels=splits.validation.labels,
+        validation_logits=fitted.validation, validation_labels=splits.validation.labels, answer=material.task.answer,
     )  # fmt: skip
 
 
 def _on_validation(material: Material, scores: Array) -> float:
     metric = METRICS[str(material.recipe.evaluation.metric)]
-    return metric.gain(metric.function(material.splits.validation.labels, scores.argmax(1)), 0.0)
+    return metric.gain(material.measured(material.splits.validation, scores), 0.0)
 
 
 def _measured(material: Material, scored: Scored) -> Facts:
@@ -238,14 +240,14 @@ def _models(
         "bytes": cast.exported["bytes"],
         "bits": material.recipe.export.bits,
         **_measured(material, scored["artefact"]),
-        **timed(lambda rows: predictor.predict_proba(rows, batch=len(rows)), test, **more),
+        **timed(lambda rows: predictor.numbers(rows, batch=len(rows)), test, **more),
     }
     return models
 
 
 def _teacher_speed(material: Material, cast: Cast, own: Facts, test: Sequence[Any], more: Facts) -> Facts:
     """The teacher's best: PyTorch, or ONNX Runtime where it can be exported; a function as it is."""
-    teacher, names = cast.teacher, material.splits.label_names
+    teacher = cast.teacher
     if teacher.ask is not None:
         return best_of(own, None, test, engine="python", **more)
     if teacher.encoder.kind == "joined":
@@ -260,11 +262,11 @@ def _teacher_speed(material: Material, cast: Cast, own: Facts, test: Sequence[An
                 "note", text=f"the teacher has no ONNX form ({type(error).__name__}); timed in PyTorch only"
             )
             return best_of(own, None, test, **more)
-        return best_of(own, lambda to: write_plain(to, teacher, names, graph, material.task.name), test, **more)
+        return best_of(own, lambda to: write_plain(to, material.task, material.splits, teacher, graph), test, **more)
 
 
 def _of_baseline(material: Material, baseline: baselines.Baseline) -> Any:
-    fields = material.task.fields
+    fields = material.splits.fields
 
     def predict(rows: Sequence[Any]) -> Array:
         return baseline.predict({name: [row[name] for row in rows] for name in fields})
@@ -283,7 +285,7 @@ def _facts(
     train = material.splits.train
     some = train.take(np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).round().astype(np.int64))
     student = cast.students[cast.chosen[0]]
-    on_train = score_rows(student, cast.kind.encoder, some.inputs, batch_size=256).argmax(1)
+    on_train = score_rows(student, cast.kind.encoder, some.inputs, batch_size=256)
     unlabelled = material.splits.unlabelled
     return evaluation.Facts(
         teacher=metric.function(scored["teacher"].labels, scored["teacher"].predicted),
@@ -291,12 +293,12 @@ def _facts(
         baseline_name=baseline,
         retention=comparison["retention"],
         label_agreement=labelled.get("agreement"),
-        student_on_train=metric.function(some.labels, on_train),
+        student_on_train=material.measured(some, on_train),
         temperature=float(recipe.objective.temperature or 1.0),
         alpha=float(recipe.objective.alpha),
         unlabelled_rows=0 if unlabelled is None else len(unlabelled),
         order_aware=ORDER_AWARE.get(recipe.student.family),
-        inputs="images" if "image" in material.task.fields else "text",
+        inputs="images" if "image" in material.splits.fields else "text",
     )
 
 

@@ -25,7 +25,7 @@ def open_store(material: Material, teacher: Loaded) -> Store:
         "teacher": teacher.fingerprint,
         "encoding": teacher.encoder.fingerprint,
         "task": material.task.name,
-        "labels": content_hash(*material.splits.label_names),
+        "labels": content_hash(*material.splits.meaning),
         "order": content_hash(repr(teacher.label_order)),
     }
     return Store(material.store / "targets" / fingerprint(identity), identity=identity)
@@ -36,7 +36,7 @@ def label(material: Material, teacher: Loaded) -> Facts:
 
     Returns:
         ``rows``, ``teacher_calls``, ``seconds``, ``folder`` (relative to the store), ``stats``, ``verified``,
-        ``notes`` and ``agreement`` (share of labelled training rows on which teacher and label agree).
+        ``notes`` and ``agreement`` (share of labelled training rows on which teacher and label agree; None of scores).
     """
     store, progress = open_store(material, teacher), material.journal.progress
     rows = _rows(material)
@@ -60,7 +60,7 @@ def label(material: Material, teacher: Loaded) -> Facts:
         "stats": store.stats(),
         "verified": verified,
         "notes": list(store.notes),
-        "agreement": _agreement(store, material.splits.train),
+        "agreement": _agreement(store, material),
     }
 
 
@@ -76,5 +76,9 @@ def _rows(material: Material) -> Examples:
     return Examples.join([material.shown, material.splits.validation])
 
 
-def _agreement(store: Store, labelled: Examples) -> float:
-    return float((store.read(labelled.keys)["logits"].argmax(1) == labelled.labels).mean())
+def _agreement(store: Store, material: Material) -> float | None:
+    labelled, answer = material.splits.train, material.task.answer
+    if not answer.decides:
+        return None
+    same = answer.predicted(store.read(labelled.keys)["logits"]) == labelled.labels
+    return float((same.all(axis=1) if same.ndim == 2 else same).mean())

@@ -128,7 +128,7 @@ class Classroom:
         settings, feed, notes = settings_of(recipe, seed=seed), self.feed, []
         source: Stored | Live | None = self.source
         if role == "twin":
-            terms, source, feed = without_teacher(inner), None, self.twin_feed
+            terms, source, feed = without_teacher(inner, self.material.task.hard), None, self.twin_feed
             settings = twins_settings(recipe, settings, rows=len(self.feed), own=len(feed))
         else:
             terms = build(recipe, inner, self.teacher.model)

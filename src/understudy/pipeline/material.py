@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from understudy.data import Examples, Splits
@@ -58,9 +59,13 @@ class Material:
         """What the student is shown: the real rows, then views of them."""
         return self.learnable if self.views is None else Examples.join([self.learnable, self.views])
 
+    def measured(self, rows: Examples, logits: np.ndarray[Any, Any]) -> float:
+        """The primary metric of logits [N, K] on labelled rows, before any threshold is chosen."""
+        metric = METRICS[str(self.recipe.evaluation.metric)]
+        return float(metric.function(rows.labels, self.task.answer.predicted(logits)))
+
     def validator(self, encoder: Encoder) -> Callable[[nn.Module], float]:
         """module -> the primary metric on validation."""
-        metric = METRICS[str(self.recipe.evaluation.metric)]
         rows = self.splits.validation
 
         def score(module: nn.Module) -> float:
@@ -71,7 +76,7 @@ class Material:
                 raise NonFiniteError(
                     f"on validation {error}: the weights ran away; lower the learning rate or use precision fp32"
                 ) from None
-            return float(metric.function(rows.labels, logits.argmax(1)))
+            return self.measured(rows, logits)
 
         return score
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from understudy.errors import RecipeError, choices
 from understudy.objectives import Term, schedules
 from understudy.pipeline.recipe import Recipe
 from understudy.signals import layers_of
+from understudy.tasks import task_named
 
 SHORTHAND = "shorthand"
 EVERYBODY, OTHERS, EXITS = "each", "others", "exits"
@@ -85,9 +86,9 @@ def build(recipe: Recipe, cohort: Mapping[str, nn.Module], teacher: nn.Module | 
     return [term for name, arguments in entries(recipe) for term in _terms(recipe, name, arguments, cohort, teacher)]
 
 
-def without_teacher(cohort: Mapping[str, nn.Module]) -> list[Term]:
-    """What the twin hears: the labels, at every output of the student that has them."""
-    return [match.hard_labels(), *(match.hard_labels(of=name) for name in exits_of(cohort["student"]))]
+def without_teacher(cohort: Mapping[str, nn.Module], hard: Callable[..., Term] = match.hard_labels) -> list[Term]:
+    """What the twin hears: the labels, by the term of its task, at every output of the student that has them."""
+    return [hard(), *(hard(of=name) for name in exits_of(cohort["student"]))]
 
 
 def exits_of(student: nn.Module) -> list[str]:
@@ -106,9 +107,9 @@ def _terms(
     _refuse(name, arguments)
     if name == SHORTHAND:
         alpha, temperature = recipe.objective.alpha, recipe.objective.temperature
-        return match.shorthand(
+        return task_named(recipe.task or "text-classification").shorthand(
             0.1 if alpha == "auto" else float(alpha),
-            temperature=1.0 if temperature in (None, "auto") else float(str(temperature)),
+            1.0 if temperature in (None, "auto") else float(str(temperature)),
         )
     learners = {EVERYBODY: list(cohort), EXITS: exits_of(cohort["student"])}
     for key, value in arguments.items():

@@ -35,6 +35,7 @@ from understudy.training import balanced, pulls
 
 SAMPLE = 500  # validation rows that the teacher is asked about
 BATCH = 32
+_NOTHING = {"label": "the commonest label", "score": "the mean score", "labels": "the commonest labels"}
 
 
 def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -71,17 +72,16 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
     began = time.perf_counter()
     logits = teacher.scores(some.inputs)
     each = (time.perf_counter() - began) / len(some)
-    commonest = splits.train.counts(len(splits.label_names)).argmax()
-    majority = metric.function(some.labels, np.full(len(some), commonest))
-    score = metric.function(some.labels, logits.argmax(1))
+    nothing = task.baselines[0](splits).predict(some.inputs)
+    majority, score = material.measured(some, nothing), material.measured(some, logits)
     if trains:
         notes.append(
             "the teacher's head is not trained yet, so its score means nothing: it is trained in the run first"
         )
     elif metric.gain(score, majority) <= 0:
         notes.append(
-            f"the teacher ({score:.3f}) is no better than the commonest label ({majority:.3f}): its weights or its "
-            "label order are wrong, or it was trained on something else"
+            f"the teacher ({score:.3f}) is no better than {_NOTHING[task.answer.name]} ({majority:.3f}): its weights "
+            "or its label order are wrong, or it was trained on something else"
         )
 
     progress.stage("terms")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from understudy import runtime
+from understudy.answers import LABEL
 from understudy.evaluation import Scored, disagreements
 from understudy.pipeline.exits import left
 from understudy.pipeline.forms import raw_rows
@@ -16,6 +17,7 @@ from understudy.pipeline.material import Material
 from understudy.statistics import coverage_curve, reliability
 
 EXAMPLES, DISAGREEMENTS, SHOWN = 24, 12, 8
+POINTS, BINS = 300, 31  # of scores, and of a histogram of their errors
 
 
 def evidence(
@@ -32,24 +34,65 @@ def evidence(
     if taught.get("history"):
         curves["teacher"] = taught["history"]
     rows = raw_rows(material.splits.test)
-    return {
+    softens, one_label = material.task.answer.softens, material.task.answer is LABEL
+    apart = disagreements(teacher, artefact, most=DISAGREEMENTS)
+    found: Facts = {
         "schema": 1,
         "labels": list(material.splits.label_names),
         "curves": {name: [_epoch(one) for one in history] for name, history in curves.items()},
-        "examples": [_example(material, scored, rows[i], i) for i in _telling(teacher)],
+        "examples": [_example(material, scored, rows[i], i) for i in _telling(teacher)] if one_label else [],
         "disagreements": [
-            _example(material, scored, rows[i], i) | _who_says_what(material, scored, i)
-            for i in disagreements(teacher, artefact, most=DISAGREEMENTS)
+            _example(material, scored, rows[i], i) | _who_says_what(material, scored, i) for i in apart if one_label
         ],
         "reliability": {
             name: reliability(scored[name].confidence, scored[name].correct)
             for name in ("teacher", "twin", "student", "artefact")
-        }
-        | {"artefact_before": reliability(artefact.confidence_before, artefact.correct)},
-        "coverage": coverage_curve(artefact.confidence, artefact.correct),
+            if softens
+        },
+        "coverage": coverage_curve(artefact.confidence, artefact.correct) if one_label else [],
         "exits": _exits(material, artefact, rows),
         "initialisation": None,
         "how": _how(material),
+    }
+    if softens:
+        found["reliability"]["artefact_before"] = reliability(artefact.confidence_before, artefact.correct)
+    if not one_label:
+        found["apart"] = [_apart(material, scored, rows[i], i) for i in apart]
+    if not material.task.answer.decides:
+        found["residuals"] = _residuals(material, scored)
+    return found
+
+
+def _apart(material: Material, scored: Mapping[str, Scored], row: Any, i: int) -> Facts:
+    """A row on which teacher and artefact differ: what it is, and what the data and both say of it."""
+    teacher, artefact = scored["teacher"], scored["artefact"]
+    said = {"data": teacher.labels[i], "teacher": teacher.predicted[i], "artefact": artefact.predicted[i]}
+    if material.splits.scale is not None:
+        return {**material.task.show(row), **{n: float(material.splits.scale.back(v)) for n, v in said.items()}}
+    names = material.splits.label_names
+    return {**material.task.show(row), **{n: [names[k] for k in np.flatnonzero(v)] for n, v in said.items()}}
+
+
+def _residuals(material: Material, scored: Mapping[str, Scored]) -> Facts:
+    """Scores of some test rows, evenly taken, and the errors of all, on the scale of the data."""
+    scale, truth = material.splits.scale, scored["teacher"].labels
+    assert scale is not None
+    some = np.linspace(0, len(truth) - 1, min(POINTS, len(truth))).round().astype(np.int64)
+    models = ("teacher", "twin", "artefact")
+    errors = {name: (scored[name].predicted - truth) * scale.std for name in models}
+    low, high = np.quantile(np.concatenate(list(errors.values())), [0.002, 0.998])
+    edges = np.linspace(low, high, BINS + 1)
+    return {
+        "points": [
+            [round(float(v), 4) for v in scale.back([truth[i], *(scored[name].predicted[i] for name in models)])]
+            for i in some
+        ],
+        "models": list(models),
+        "edges": [round(float(edge), 4) for edge in edges],
+        "counts": {
+            name: np.histogram(np.clip(e, edges[0], edges[-1]), edges)[0].tolist() for name, e in errors.items()
+        },
+        "mean_absolute": {name: float(np.abs(e).mean()) for name, e in errors.items()},
     }
 
 
@@ -121,6 +164,12 @@ def _epoch(record: Mapping[str, Any]) -> Facts:
 def _how(material: Material) -> dict[str, str]:
     recipe, splits = material.recipe, material.splits
     metric, threads = recipe.evaluation.metric, recipe.evaluation.threads
+    answer = material.task.answer.name
+    calibration = {
+        "label": "one temperature per model, fitted on validation; ECE over 15 bins of equal width",
+        "labels": "one temperature per model and one threshold per label, chosen on validation; a row is right where "
+        "all of its labels are",
+    }
     speed = f"on {threads} thread{'s' if threads != 1 else ''}, from the raw input to the label"
     return {
         str(
@@ -129,7 +178,7 @@ def _how(material: Material) -> dict[str, str]:
         "retention": f"{metric} of the artefact (torch-free runtime, INT{recipe.export.bits}) divided by the teacher's",
         "gap closed": "(student - twin) / (teacher - twin); not defined where the teacher is no better than the twin",
         "verdict": "student minus twin, paired bootstrap over test rows (and seeds), against the margin",
-        "calibration": "one temperature per model, fitted on validation; ECE over 15 bins of equal width",
+        **({"calibration": calibration[answer]} if answer in calibration else {}),
         "latency": f"one row at a time, {speed}; p50, p95 and p99 over real rows",
         "throughput": f"best of several passes over length-sorted real rows, {speed}",
         "speedup": "best throughput of each; the teacher in fp32, the better of PyTorch and ONNX Runtime",

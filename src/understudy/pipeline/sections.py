@@ -307,7 +307,9 @@ class Recipe(Section):
     """One run: what is distilled into what, from which data, how, and what must hold at the end."""
 
     task: Name | None = Field(
-        None, description="text-classification or image-classification; from the data when unset."
+        None,
+        description="text-classification, pair-classification, multi-label, regression or image-classification; "
+        "from the columns and the labels when unset.",
     )
     seed: Seed = Field(0, description="Seed of everything random.")
     seeds: int = Field(1, ge=1, le=20, description="How many times student and twin are trained, from seed on.")

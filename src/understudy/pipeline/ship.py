@@ -13,7 +13,8 @@ import numpy as np
 from torch import nn
 
 from understudy import runtime, students
-from understudy.evaluation import throughput
+from understudy.answers import LABEL
+from understudy.evaluation import calibration_of, throughput
 from understudy.files import write_tensors
 from understudy.pipeline.exits import Leaving, decide
 from understudy.pipeline.forms import Array, exporting, raw_rows, size, write
@@ -24,7 +25,7 @@ from understudy.pipeline.ladder import Room, Rung, rungs
 from understudy.pipeline.learn import save_module
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.timing import declared_threads
-from understudy.statistics import METRICS, fit_temperature, softmax, threshold_for
+from understudy.statistics import METRICS, softmax, threshold_for
 from understudy.teachers import Loaded, score_rows
 
 TIMED_ROWS, SECONDS = 128, 0.2  # a rung's speed: the best pass over so many rows
@@ -71,13 +72,13 @@ def ship(
         parity = parity_of(material, kind, rung.module, Path(place) / "exact")
         gates = gates_of(material, best.folder, logits, parity, best.facts["drop"], exits=leaving is not None)
         passed = all(one["passed"] for one in gates)
-        temperature, threshold = _calibrated(material, teacher, logits)
+        temperature, threshold, each = _calibrated(material, teacher, logits)
         folder = material.folder / ("artefact" if passed else "rejected")
         for old in ("artefact", "rejected"):
             shutil.rmtree(material.folder / old, ignore_errors=True)
         write(
             folder, material, kind, rung.model,
-            temperature=temperature, thresholds={"abstain_below": threshold}, gates=gates,
+            temperature=temperature, thresholds={"abstain_below": threshold}, label_thresholds=each, gates=gates,
             limits={"validation_rows": len(rows)}, exits=leaving.settings if leaving else (),
         )  # fmt: skip
     shutil.rmtree(material.folder / "quantised", ignore_errors=True)
@@ -109,8 +110,8 @@ def _climb(
     Args:
         reference: the fp32 student's logits on validation: what every drop is measured from.
     """
-    metric, labels = METRICS[str(material.recipe.evaluation.metric)], material.splits.validation.labels
-    before = metric.function(labels, reference.argmax(1))
+    metric = METRICS[str(material.recipe.evaluation.metric)]
+    before = material.measured(material.splits.validation, reference)
     found: list[Weighed] = []
     ladder: list[Facts] = []
     for number, rung in enumerate(rungs(material, kind, student, place / "rungs", room=room)):
@@ -137,8 +138,7 @@ def _weigh(material: Material, kind: Apprentice, rung: Rung, draft: Path, before
         anew = partial(write, draft, material, kind, rung.model)
         leaving = decide(material, draft, rows, lambda exits: anew(exits=exits), exact=before)
     logits = leaving.logits if leaving else runtime.load(draft).logits(rows)
-    metric = METRICS[str(material.recipe.evaluation.metric)]
-    after = metric.function(material.splits.validation.labels, logits.argmax(1))
+    after = material.measured(material.splits.validation, logits)
     facts = _facts(material, draft, f"{rung.name}{', with exits' if leaving else ''}", before, after)
     one = Weighed(rung, draft, logits, leaving, {**facts, **rung.facts})
     say = material.journal.progress.say
@@ -155,7 +155,7 @@ def _facts(material: Material, draft: Path, name: str, before: float, after: flo
     with declared_threads(threads):
         predictor = runtime.load(draft, threads=threads)
         if after is None:
-            after = metric.function(rows.labels, predictor.logits(raw_rows(rows)).argmax(1))
+            after = material.measured(rows, predictor.logits(raw_rows(rows)))
         speed = throughput(predictor.logits, some, batch=len(some), threads=threads, seconds=SECONDS)
     return {
         "rung": name,
@@ -175,13 +175,15 @@ def _write_exact(folder: Path, material: Material, kind: Apprentice, rung: Rung)
     write(folder, material, kind, rung.exact)
 
 
-def _calibrated(material: Material, teacher: Loaded, logits: Array) -> tuple[float, float]:
-    """The temperature, and the confidence from which rows are as often right as the teacher is."""
-    labels = material.splits.validation.labels
+def _calibrated(material: Material, teacher: Loaded, logits: Array) -> tuple[float, float, tuple[float, ...] | None]:
+    """The temperature, the confidence from which rows are as often right as the teacher is, and labels' thresholds."""
+    labels, answer = material.splits.validation.labels, material.task.answer
+    temperature, each = calibration_of(answer, logits, labels)
+    if answer is not LABEL:
+        return temperature, 0.0, each
     target = float((validation_logits(material, teacher).argmax(1) == labels).mean())
-    temperature = fit_temperature(logits, labels)
     confidence = softmax(logits, temperature=temperature).max(1)
-    return temperature, float(threshold_for(confidence, logits.argmax(1) == labels, accuracy=target) or 0.0)
+    return temperature, float(threshold_for(confidence, logits.argmax(1) == labels, accuracy=target) or 0.0), None
 
 
 def _notes(ladder: list[Facts], best: Weighed) -> list[str]:

@@ -33,7 +33,7 @@ from understudy.pipeline.ship import ship
 from understudy.pipeline.teach import teach, untaught
 from understudy.pipeline.views import FILE as VIEWS
 from understudy.pipeline.views import make_views, read_views, said_of_views
-from understudy.tasks import Task, task_named
+from understudy.tasks import LAYOUTS, Task, task_named
 from understudy.teachers import Loaded
 
 STAGES = ("data", "teach", "label", "train", "export", "evaluate", "report")
@@ -107,7 +107,7 @@ def distill_models(
     if student is not None and encoder is None:
         raise UsageError("a student of your own needs encoder=: what turns raw rows into its inputs")
     kind = None if student is None else own_module(student, encoder)
-    name = recipe.task or ("image-classification" if "image" in data.train.inputs else "text-classification")
+    name = recipe.task or _task_of(data)
     task, ready = settled(recipe, name, data, own=kind is not None)
     with opened(recipe, out, fresh=fresh, progress=progress or Silent()) as journal:
         return _perform(ready, data, task, journal, teacher=teacher, kind=kind)
@@ -149,8 +149,8 @@ def load_splits(recipe: Recipe) -> tuple[str, Splits]:
         return "image-classification", digits()
     dials = recipe.data
     return load(
-        dials.path, task=recipe.task, text=dials.text, label=dials.label, image=dials.image, seed=recipe.seed,
-        validation_share=dials.validation_share, test_share=dials.test_share,
+        dials.path, layouts=LAYOUTS, task=recipe.task, text=dials.text, label=dials.label, image=dials.image,
+        seed=recipe.seed, validation_share=dials.validation_share, test_share=dials.test_share,
     )  # fmt: skip
 
 
@@ -194,7 +194,7 @@ def _perform(
     if recipe.data.views:
         making = partial(make_views, material, loaded)
         made = journal.stage("views", [*source, *said_of_views(material)], making, outputs=[folder / VIEWS])
-        material = replace(material, views=read_views(folder))
+        material = replace(material, views=read_views(folder, labels=splits.train.labels))
         source += [material.shown.fingerprint]
         say(made["note"])
     kind = kind or apprentice(material, loaded)  # what cannot be made of this teacher is refused before it is asked
@@ -335,9 +335,21 @@ def _own(recipe: Recipe, task: str, metric: str) -> Recipe:
     return resolved(with_values(recipe, {"student.family": family}), task, metric=metric)
 
 
+def _task_of(data: Splits) -> str:
+    """The task of rows that came as objects: by their columns and what their labels are."""
+    if "image" in data.train.inputs:
+        return "image-classification"
+    if data.scale is not None:
+        return "regression"
+    if data.train.labels.ndim == 2:
+        return "multi-label"
+    return "pair-classification" if len(data.fields) == 2 else "text-classification"
+
+
 def _fingerprints(splits: Splits, *, test: bool = True) -> list[str]:
     rows = [splits.train, splits.validation, splits.unlabelled, *([splits.test] if test else [])]
-    return [part.fingerprint if part is not None else "" for part in rows]
+    scale = [] if splits.scale is None else [repr(splits.scale)]
+    return [*(part.fingerprint if part is not None else "" for part in rows), *scale]
 
 
 def _say_all(say: Callable[[str], None], notes: Sequence[str]) -> None:

@@ -17,7 +17,6 @@ from understudy.data.views import shift
 from understudy.encoding import PixelEncoder, load_encoder
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
-from understudy.objectives import hard_labels
 from understudy.pipeline.cuts import Cut
 from understudy.pipeline.defaults import TEACHERS
 from understudy.pipeline.journal import Facts
@@ -136,6 +135,8 @@ def open_given(material: Material) -> Loaded:
         head=head,
         limit=limit,
         seed=material.recipe.teacher.seed,
+        fields=material.splits.fields,
+        scale=material.splits.scale,
     )
     if loaded.fresh_head and recipe.fine_tune == "never":
         raise TeacherError(
@@ -152,7 +153,7 @@ def _shortened(loaded: Loaded, material: Material) -> Loaded:
     theirs: Any = loaded.encoder
     encoder = subword_encoder(
         loaded.tokenizer,
-        material.splits.train.inputs["text"],
+        material.splits.train.inputs,
         positions=loaded.positions,
         token_types=theirs.token_types,
     )
@@ -192,7 +193,7 @@ def _trained(material: Material, fresh: Loaded, identity: list[str]) -> tuple[Lo
         for v in (recipe.teacher.epochs, recipe.teacher.learning_rate, recipe.teacher.batch_size, recipe.teacher.jitter)
     ]
     dials += [str(recipe.teacher.seed), recipe.teacher.precision]
-    data = [splits.train.fingerprint, splits.validation.fingerprint, *splits.label_names, str(recipe.evaluation.metric)]
+    data = [splits.train.fingerprint, splits.validation.fingerprint, *splits.meaning, str(recipe.evaluation.metric)]
     fingerprint = content_hash("teacher-1", *identity, *dials, *data)
     folder = material.store / "teachers" / fingerprint
     if not sealed(folder):
@@ -207,7 +208,9 @@ def _trained(material: Material, fresh: Loaded, identity: list[str]) -> tuple[Lo
         *fresh.notes,
         f"the teacher was trained on the data: {facts['validation']:.4f} {recipe.evaluation.metric} on validation",
     ]
-    loaded = open_teacher(folder / "model", task=material.task.name, label_names=splits.label_names)
+    loaded = open_teacher(
+        folder / "model", task=material.task.name, label_names=splits.label_names, fields=splits.fields
+    )
     loaded = replace(loaded, encoder=load_encoder(folder, read_json(folder / "encoder.json")), notes=tuple(notes))
     return loaded, {"folder": f"teachers/{fingerprint}", "trained": True, "notes": notes, **facts}
 
@@ -238,7 +241,7 @@ def _train(material: Material, folder: Path, fresh: Loaded) -> None:
             done = train(
                 student,
                 feed,
-                objective=[hard_labels()],
+                objective=[material.task.hard()],
                 settings=settings,
                 validate=material.validator(encoder),
                 folder=checkpoints,

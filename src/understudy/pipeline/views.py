@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy import students
+from understudy.answers import blank
 from understudy.data import Examples, augment, nearest_words
 from understudy.encoding import WordEncoder
 from understudy.errors import RecipeError, TeacherError
@@ -59,12 +60,13 @@ def said_of_views(material: Material) -> list[str]:
     return [*words, material.splits.test.fingerprint]  # no view may be a test row
 
 
-def read_views(folder: Path) -> Examples:
-    """The rows that `make_views` wrote."""
+def read_views(folder: Path, *, labels: Any = None) -> Examples:
+    """The rows that `make_views` wrote, without a label; of the kind of ``labels``, where those are not positions."""
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(folder / FILE)
-    return Examples.of({name: table.column(name).to_pylist() for name in table.column_names})
+    nothing = None if labels is None else blank(labels, len(table))
+    return Examples.of({name: table.column(name).to_pylist() for name in table.column_names}, nothing)
 
 
 def _neighbours(rows: Examples, teacher: Loaded) -> Any:
@@ -75,7 +77,7 @@ def _neighbours(rows: Examples, teacher: Loaded) -> Any:
     teacher = teacher.parent
     if teacher.tokenizer is None:
         raise RecipeError("data.moves: replace_words wants a transformers teacher, whose word vectors say what is near")
-    ours = [word for word in WordEncoder.fit(rows.inputs["text"], most=MOST).words if word.isalpha()]
+    ours = [word for word in WordEncoder.fit(rows.texts, most=MOST).words if word.isalpha()]
     words = list(dict.fromkeys([*ours, *whole_words(teacher.tokenizer)]))[: max(len(ours), MOST)]
     return nearest_words(words, students.static_vectors(teacher.model, teacher.tokenizer, words), k=NEAREST)
 

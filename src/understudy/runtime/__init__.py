@@ -11,5 +11,6 @@ from understudy.runtime.artefact import MANIFEST, SCHEMA, find, read_manifest
 from understudy.runtime.predictor import Predictor, load
 from understudy.runtime.static import StaticModel
 from understudy.runtime.stream import stream
+from understudy.runtime.voices import same_answers
 
-__all__ = ["MANIFEST", "SCHEMA", "Predictor", "StaticModel", "find", "load", "read_manifest", "stream"]
+__all__ = ["MANIFEST", "SCHEMA", "Predictor", "StaticModel", "find", "load", "read_manifest", "same_answers", "stream"]

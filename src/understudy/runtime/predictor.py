@@ -19,6 +19,7 @@ from understudy.runtime.graph import GraphModel
 from understudy.runtime.lookup import Lookup
 from understudy.runtime.single import unpack
 from understudy.runtime.static import StaticModel
+from understudy.runtime.voices import OneLabel, finite, voice_of
 
 Row = str | Mapping[str, Any]
 Model = Lookup | GraphModel | ExitsModel
@@ -36,21 +37,25 @@ class Predictor:
     def __init__(self, manifest: Mapping[str, Any], encoder: Encoder, model: Model) -> None:
         self.manifest, self.labels = manifest, tuple(manifest["labels"])
         self._encoder, self._model = encoder, model
-        self._temperature, self._abstain_below = float(manifest["temperature"]), float(manifest["abstain_below"])
+        self._voice = voice_of(manifest)
         # One bare string is all that such a model reads, so that nothing need be made of it first.
+        self._one_label = isinstance(self._voice, OneLabel)
         self._lookup = model if isinstance(model, Lookup) and len(encoder.fields) == 1 else None
 
     def predict(self, rows: Sequence[Row], *, batch: int = 32) -> list[dict[str, Any]]:
-        """Every row as it came, plus ``label``, ``probabilities`` {label: p} and ``abstained``.
+        """Every row as it came, plus the answer, which replaces columns of its names:
 
-        A bare string stands for the first column of the task. A row's own ``label`` is replaced. ``abstained`` is true
-        where the best probability is below the threshold chosen on validation; the label is given all the same. Where
-        a row was longer than its encoder's limit, and lost its end, it also has ``truncated``, true.
+        one label:       ``label``, ``probabilities`` {label: p} and ``abstained``, true where the best probability is
+                         below the threshold chosen on validation; the label is given all the same
+        a score:         ``score``, on the scale of the data
+        several labels:  ``labels``, those that hold, and ``probabilities`` {label: p}
+
+        A bare string stands for the only column of the task. Where a row was longer than its encoder's limit, and lost
+        its end, it also has ``truncated``, true.
         """
         rows = _sequence(rows)
         logits, cut = self._said(rows, batch=batch)
-        probabilities = self._probabilities(logits)
-        answers = list(map(self._answer, rows, probabilities.argmax(axis=1).tolist(), probabilities.tolist()))
+        answers = list(map(self._answer, rows, self._voice.said(logits)))
         for row in np.flatnonzero(cut).tolist():
             answers[row]["truncated"] = True
         return answers
@@ -59,40 +64,45 @@ class Predictor:
         """`predict` of one row."""
         if self._lookup is None or type(row) is not str:
             return self.predict([row])[0]
-        chances = self._probabilities(self._lookup.one(row)[None])[0]
-        return self._answer(row, int(chances.argmax()), chances.tolist())
+        return self._answer(row, self._voice.said(self._lookup.one(row)[None])[0])
 
     def labels_of(self, rows: Sequence[Row], *, batch: int = 32) -> list[str]:
-        """The label of every row, and nothing else: what `predict` says, for less."""
-        best = _finite(self.logits(rows, batch=batch)).argmax(axis=1).tolist()
+        """The label of every row, and nothing else: what `predict` says, for less.
+
+        Raises:
+            UsageError: an artefact whose answer is not one label.
+        """
+        self._refuse_other()
+        best = finite(self.logits(rows, batch=batch)).argmax(axis=1).tolist()
         return list(map(self.labels.__getitem__, best))
 
     def label(self, row: Row) -> str:
         """`labels_of` one row."""
-        if self._lookup is None or type(row) is not str:
+        if self._lookup is None or type(row) is not str or not self._one_label:
             return self.labels_of([row])[0]
         logits = self._lookup.one(row)
         best = logits.argmax()  # of a row with NaN it is the NaN
-        return self.labels[best] if isfinite(logits[best]) else self.labels[int(_finite(logits[None]).argmax())]
+        return self.labels[best] if isfinite(logits[best]) else self.labels[int(finite(logits[None]).argmax())]
 
     def predict_proba(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
-        """float64 [N, K]: softmax(logits / temperature), the temperature fitted on validation."""
-        return self._probabilities(self.logits(rows, batch=batch))
+        """float64 [N, K]: softmax(logits / temperature), the temperature fitted on validation; of several labels the
+        sigmoid of each.
 
-    def _probabilities(self, logits: np.ndarray) -> np.ndarray:
-        scaled = _finite(logits).astype(np.float64)
-        scaled /= self._temperature
-        scaled -= scaled.max(axis=1, keepdims=True)
-        np.exp(scaled, out=scaled)
-        scaled /= scaled.sum(axis=1, keepdims=True)
-        return scaled
+        Raises:
+            UsageError: an artefact that gives scores.
+        """
+        return self._voice.probabilities(self.logits(rows, batch=batch))
 
-    def _answer(self, row: Row, best: int, chances: list[float]) -> dict[str, Any]:
-        answer: dict[str, Any] = dict(row) if isinstance(row, Mapping) else {self._encoder.fields[0]: row}
-        answer["label"] = self.labels[best]
-        answer["probabilities"] = dict(zip(self.labels, chances, strict=True))
-        answer["abstained"] = chances[best] < self._abstain_below
-        return answer
+    def numbers(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
+        """What `predict` says as one array, float64: probabilities [N, K], or scores [N] on the scale of the data."""
+        return self._voice.numbers(self.logits(rows, batch=batch))
+
+    def _answer(self, row: Row, said: dict[str, Any]) -> dict[str, Any]:
+        return {**(row if isinstance(row, Mapping) else {self._encoder.fields[0]: row}), **said}
+
+    def _refuse_other(self) -> None:
+        if not self._one_label:
+            raise UsageError(f"this artefact's answer is {self.manifest['answer']}, not one label a row: use predict")
 
     def logits(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
         """float32 [N, K], in the order of the rows. Raises RowError (a DataError) naming row and column.
@@ -213,14 +223,6 @@ def _lookup(encoder: Encoder, path: Path) -> Lookup:
             f"{path} has {len(model.table.sums) - 1} vectors for {encoder.size} ids of its encoder; export it again"
         )
     return Lookup(encoder, model)
-
-
-def _finite(logits: np.ndarray) -> np.ndarray:
-    """The logits [N, K] as they are. Raises ArtefactError naming the first row with one that is not finite."""
-    if not np.isfinite(logits).all():
-        row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
-        raise ArtefactError(f"the model answered row {row + 1} with a logit that is not a finite number")
-    return logits
 
 
 def _sequence(rows: Any) -> Sequence[Row]:

@@ -4,8 +4,10 @@ scipy is imported inside the functions that need it, so that importing this pack
 """
 
 from understudy.statistics.calibration import (
+    best_thresholds,
     coverage_curve,
     ece,
+    fit_binary_temperature,
     fit_temperature,
     log_softmax,
     reliability,
@@ -13,7 +15,9 @@ from understudy.statistics.calibration import (
     threshold_for,
 )
 from understudy.statistics.intervals import Interval, difference, interval, ratio, wilson
-from understudy.statistics.metrics import METRICS, Metric, metric_named, recall_per_class
+from understudy.statistics.metrics import Metric, recall_per_class
+from understudy.statistics.named import METRICS, metric_named
+from understudy.statistics.scores import average_precision
 from understudy.statistics.significance import auroc, auroc_interval, benjamini_hochberg, holm, mcnemar
 
 __all__ = [
@@ -22,10 +26,13 @@ __all__ = [
     "Metric",
     "auroc",
     "auroc_interval",
+    "average_precision",
     "benjamini_hochberg",
+    "best_thresholds",
     "coverage_curve",
     "difference",
     "ece",
+    "fit_binary_temperature",
     "fit_temperature",
     "holm",
     "interval",

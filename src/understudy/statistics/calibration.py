@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,6 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
 
     Source: Guo et al. 2017, section 4.2.
     """
-    from scipy.optimize import minimize_scalar
-
     scores = np.asarray(logits, dtype=np.float64)
     (truth,) = checked(labels)
     if scores.ndim != 2 or len(scores) != len(truth) or truth.max() >= scores.shape[1]:
@@ -64,11 +63,56 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
         inverse = np.exp(-log_temperature)
         return float(np.mean(np.log(np.exp(gaps * inverse).sum(axis=1)) + loss_at_infinity * inverse))
 
+    return _least(loss)
+
+
+def _least(loss: Callable[[float], float]) -> float:
+    """The temperature whose logarithm makes the loss least, within the bounds; 1 where nothing is better."""
+    from scipy.optimize import minimize_scalar
+
     bounds = (np.log(LOWEST_TEMPERATURE), np.log(HIGHEST_TEMPERATURE))
     found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     if not found.fun < loss(0.0) - 1e-12:
         return 1.0
     return float(np.clip(np.exp(found.x), LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE))
+
+
+def fit_binary_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """`fit_temperature` for several labels at once: one temperature for the sigmoids of all of them.
+
+    Args:
+        logits: [N, K].
+        labels: [N, K], 0 or 1.
+    """
+    scores, truth = np.asarray(logits, np.float64), np.asarray(labels)
+    if scores.ndim != 2 or scores.shape != truth.shape or not len(truth) or truth.min() < 0:
+        raise DataError(f"a temperature needs logits and labels [N, K], got {scores.shape} and {truth.shape}")
+    signed = np.where(truth > 0, -scores, scores)
+    return _least(lambda log_temperature: float(np.logaddexp(0.0, signed * np.exp(-log_temperature)).mean()))
+
+
+def best_thresholds(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> Array:
+    """For each of several labels the probability from which saying it gives the highest F1, fp64 [K].
+
+    Halfway between the two probabilities around the best cut, the lowest cut of equals; a half for a label that no row
+    has.
+
+    Args:
+        probabilities: [N, K].
+        labels: [N, K], 0 or 1.
+    """
+    shares, truth = np.asarray(probabilities, np.float64), np.asarray(labels)
+    found = np.full(truth.shape[1], 0.5)
+    for k in np.flatnonzero(truth.sum(0) > 0):
+        order = np.argsort(-shares[:, k], kind="stable")
+        share, right = shares[order, k], truth[order, k].astype(np.float64)
+        said = np.arange(1, len(share) + 1)
+        f1 = 2 * np.cumsum(right) / (said + right.sum())
+        ends = np.append(np.flatnonzero(np.diff(share)), len(share) - 1)  # rows of one probability go together
+        last = int(ends[np.flatnonzero(f1[ends] == f1[ends].max())[-1]])
+        below = share[last + 1] if last + 1 < len(share) else 0.0
+        found[k] = (share[last] + below) / 2
+    return found
 
 
 def reliability(confidence: npt.ArrayLike, correct: npt.ArrayLike, *, bins: int = 15) -> list[dict[str, Any]]:

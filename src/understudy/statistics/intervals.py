@@ -1,7 +1,7 @@
 """95 % intervals: Wilson for rates, the percentile bootstrap for every other metric, paired for differences.
 
-A bootstrap over rows is a multinomial over the distinct combinations of label and predictions, so each draw costs the
-number of combinations, not of rows.
+How a metric is resampled is the metric's own affair (`Metric.resampled`). For scores and several labels it is a plain
+bootstrap over rows; for classes a little more.
 
 A plain bootstrap cannot imagine what it has not seen: two models that agree on 40 rows would differ by 0 +- 0, and four
 wins against no loss would be significant (the exact test says p = .125). So each draw takes N + 1 rows from the N rows
@@ -16,10 +16,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from understudy.errors import DataError, UsageError
-from understudy.statistics.metrics import Array, Metric, checked, metric_named
-
-_CHUNK = 4_000_000  # numbers drawn at once: 32 MB
+from understudy.errors import DataError
+from understudy.statistics.metrics import Array, Metric
+from understudy.statistics.named import metric_named
 
 
 @dataclass(frozen=True)
@@ -75,10 +74,10 @@ def interval(
 ) -> Interval:
     """The metric of one model with its interval: Wilson for accuracy, the percentile bootstrap otherwise."""
     metric = metric_named(metric)
-    truth, said = checked(labels, predicted)
+    truth, said = metric.checked(labels, predicted)
     if metric.name == "accuracy":
         return wilson(int((truth == said).sum()), len(truth), level=level)
-    values = _resampled(metric, truth, said[None], favoured=[[True], [False]], rng=_generator(seed), draws=draws)
+    values = metric.resampled(truth, said[None], favoured=[[True], [False]], rng=_generator(seed), draws=draws)
     return _percentiles(metric.function(truth, said), values[0], level)
 
 
@@ -100,8 +99,8 @@ def difference(
 
     Args:
         metric: a metric or its name.
-        labels: [N].
-        ours: [N], or [S, N] for S seeds.
+        labels: [N], or [N, K] of several labels.
+        ours: of the same shape, or with an axis [S, ...] for S seeds before it.
         theirs: of the same shape.
         seed: of the resampling.
         draws: resamples.
@@ -115,16 +114,16 @@ def difference(
         DataError: shapes that do not fit.
     """
     metric = metric_named(metric)
-    mine, other = np.atleast_2d(np.asarray(ours)), np.atleast_2d(np.asarray(theirs))
+    mine, other = (one if one.ndim > np.ndim(labels) else one[None] for one in map(np.asarray, (ours, theirs)))
     if mine.shape != other.shape:
         raise DataError(
             f"a paired difference needs the same rows and seeds on both sides, got {mine.shape} and {other.shape}"
         )
-    truth, *said = checked(labels, *mine, *other)
+    truth, *said = metric.checked(labels, *mine, *other)
     seeds = len(mine)
     rng = _generator(seed)
     favoured = [[True] * seeds + [False] * seeds, [False] * seeds + [True] * seeds]
-    values = _resampled(metric, truth, np.stack(said), favoured=favoured, rng=rng, draws=draws)
+    values = metric.resampled(truth, np.stack(said), favoured=favoured, rng=rng, draws=draws)
     per_seed = values[:seeds] - values[seeds:]
     drawn = per_seed.mean(0)
     if seeds > 1:
@@ -147,10 +146,9 @@ def ratio(
 ) -> Interval | None:
     """Metric of ours / metric of theirs on the same rows, paired bootstrap; None where theirs may be 0."""
     metric = metric_named(metric)
-    truth, mine, other = checked(labels, ours, theirs)
+    truth, mine, other = metric.checked(labels, ours, theirs)
     below = metric.function(truth, other)
-    values = _resampled(
-        metric,
+    values = metric.resampled(
         truth,
         np.stack([mine, other]),
         favoured=[[True, False], [False, True]],
@@ -170,55 +168,3 @@ def _percentiles(value: float, drawn: Array, level: float) -> Interval:
     """The value and the outer percentiles; rounded, so that a mean of seeds that should be 0 is not 1e-17 above it."""
     low, high = np.round(np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2]), 12)
     return Interval(float(np.round(value, 12)), float(low), float(high))
-
-
-def _resampled(
-    metric: Metric,
-    labels: Array,
-    predictions: Array,
-    *,
-    favoured: list[list[bool]],
-    rng: np.random.Generator,
-    draws: int,
-) -> Array:
-    """The metric of each prediction vector in each resample of the rows, [P, draws] fp64.
-
-    Args:
-        metric: to be measured.
-        labels: [N].
-        predictions: [P, N]; all are measured on the same resamples.
-        favoured: for each of the two half rows, which of the P vectors are right there; the others give no class.
-        rng: source of the draws.
-        draws: resamples, at least 1.
-    """
-    from scipy.sparse import csr_matrix
-
-    if draws < 1:
-        raise UsageError(f"a bootstrap needs at least one draw, got {draws}")
-    rows = len(labels)
-    cells, weights = np.unique(np.vstack([labels, predictions]), axis=1, return_counts=True)
-    present, support = np.unique(labels, return_counts=True)
-    for right in favoured:
-        # A half row has no class of its own: it is spread over the classes as the rows are.
-        phantom = np.vstack([present, *(present if is_right else np.full_like(present, -1) for is_right in right)])
-        cells = np.concatenate([cells, phantom], axis=1)
-        weights = np.concatenate([weights, 0.5 * support / rows])
-    share = weights / weights.sum()
-    classes, columns = int(cells.max()) + 1, np.arange(cells.shape[1])
-
-    def summed_by(row: Array, keep: Array) -> csr_matrix:
-        """[classes, cells]: which cells are added up for each class."""
-        return csr_matrix((np.ones(int(keep.sum())), (row[keep], columns[keep])), shape=(classes, len(columns)))
-
-    truth = cells[0]
-    by_label = summed_by(truth, truth >= 0)
-    by_vector = [(summed_by(truth, said == truth), summed_by(said, said >= 0)) for said in cells[1:]]
-    values = np.empty((len(predictions), draws))
-    step = max(1, _CHUNK // len(columns))
-    for start in range(0, draws, step):
-        stop = min(draws, start + step)
-        drawn = rng.multinomial(rows + 1, share, size=stop - start).T.astype(np.float64)  # [cells, stop - start]
-        there = by_label @ drawn
-        for vector, (hits, predicted) in enumerate(by_vector):
-            values[vector, start:stop] = metric.of_counts(hits @ drawn, there, predicted @ drawn)
-    return values

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from understudy.errors import DataError, UsageError, choices
+from understudy.errors import DataError, UsageError
 
 Array = npt.NDArray[Any]
 OfCounts = Callable[[Array, Array, Array], Array]
+_CHUNK = 4_000_000  # numbers drawn at once: 32 MB
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,58 @@ class Metric:
     Attributes:
         name: how it is called in a recipe and in ``run.json``.
         direction: whether ``"higher"`` or ``"lower"`` is better.
-        of_counts: ``(hits, support, predicted) -> values``; each count is [K, ...], classes first: rows of the class
-            that were found, rows of the class, rows that were given the class. Returns [...], each in [0, 1].
-
-    >>> METRICS["accuracy"].function([0, 1, 1, 1], [0, 1, 1, 0])
-    0.75
+        answer: whose predictions it measures (`understudy.answers`).
     """
 
     name: str
     direction: Literal["higher", "lower"]
-    of_counts: OfCounts
+    answer: str
+
+    def checked(self, labels: npt.ArrayLike, *predictions: npt.ArrayLike) -> tuple[Array, ...]:
+        """Labels and predictions as this metric reads them. Raises DataError for what cannot be measured."""
+        raise NotImplementedError
+
+    def function(self, labels: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
+        """The metric of one prediction per row."""
+        raise NotImplementedError
+
+    def resampled(
+        self, labels: Array, predictions: Array, *, favoured: Any, rng: np.random.Generator, draws: int
+    ) -> Array:
+        """The metric of each of P predictions in each resample of the rows, [P, draws] fp64.
+
+        Args:
+            labels: as ``checked`` gives them.
+            predictions: [P, ...]; all are measured on the same resamples.
+            favoured: see `intervals`; a metric that knows no half rows leaves it.
+            rng: source of the draws.
+            draws: resamples, at least 1.
+        """
+        raise NotImplementedError
+
+    def gain(self, ours: float, theirs: float) -> float:
+        """By how much ``ours`` is better than ``theirs``: positive is better in either direction."""
+        return ours - theirs if self.direction == "higher" else theirs - ours
+
+
+@dataclass(frozen=True)
+class ClassMetric(Metric):
+    """A metric of one class per row.
+
+    Attributes:
+        of_counts: ``(hits, support, predicted) -> values``; each count is [K, ...], classes first: rows of the class
+            that were found, rows of the class, rows that were given the class. Returns [...], each in [0, 1].
+
+    >>> CLASSES[0].name, CLASSES[0].function([0, 1, 1, 1], [0, 1, 1, 0])
+    ('accuracy', 0.75)
+    """
+
+    answer: str = "label"
+    of_counts: OfCounts = lambda hits, support, predicted: hits
+
+    def checked(self, labels: npt.ArrayLike, *predictions: npt.ArrayLike) -> tuple[Array, ...]:
+        """Labels and predictions as int64 [N]."""
+        return checked(labels, *predictions)
 
     def function(self, labels: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
         """The metric of one prediction per row.
@@ -47,9 +89,45 @@ class Metric:
         truth, said = checked(labels, predicted)
         return float(self.of_counts(*counts(truth, said)))
 
-    def gain(self, ours: float, theirs: float) -> float:
-        """By how much ``ours`` is better than ``theirs``: positive is better in either direction."""
-        return ours - theirs if self.direction == "higher" else theirs - ours
+    def resampled(
+        self, labels: Array, predictions: Array, *, favoured: Any, rng: np.random.Generator, draws: int
+    ) -> Array:
+        """See `Metric.resampled`; ``favoured``: for each of two half rows, which of the P predictions are right there.
+
+        A bootstrap over rows is a multinomial over the distinct combinations of label and predictions, so each draw
+        costs the number of combinations, not of rows. In a half row the others give no class.
+        """
+        from scipy.sparse import csr_matrix
+
+        if draws < 1:
+            raise UsageError(f"a bootstrap needs at least one draw, got {draws}")
+        rows = len(labels)
+        cells, weights = np.unique(np.vstack([labels, predictions]), axis=1, return_counts=True)
+        present, support = np.unique(labels, return_counts=True)
+        for right in favoured:
+            # A half row has no class of its own: it is spread over the classes as the rows are.
+            phantom = np.vstack([present, *(present if is_right else np.full_like(present, -1) for is_right in right)])
+            cells = np.concatenate([cells, phantom], axis=1)
+            weights = np.concatenate([weights, 0.5 * support / rows])
+        share = weights / weights.sum()
+        classes, columns = int(cells.max()) + 1, np.arange(cells.shape[1])
+
+        def summed_by(row: Array, keep: Array) -> csr_matrix:
+            """[classes, cells]: which cells are added up for each class."""
+            return csr_matrix((np.ones(int(keep.sum())), (row[keep], columns[keep])), shape=(classes, len(columns)))
+
+        truth = cells[0]
+        by_label = summed_by(truth, truth >= 0)
+        by_vector = [(summed_by(truth, said == truth), summed_by(said, said >= 0)) for said in cells[1:]]
+        values = np.empty((len(predictions), draws))
+        step = max(1, _CHUNK // len(columns))
+        for start in range(0, draws, step):
+            stop = min(draws, start + step)
+            drawn = rng.multinomial(rows + 1, share, size=stop - start).T.astype(np.float64)  # [cells, stop - start]
+            there = by_label @ drawn
+            for vector, (hits, predicted) in enumerate(by_vector):
+                values[vector, start:stop] = self.of_counts(hits @ drawn, there, predicted @ drawn)
+        return values
 
 
 def checked(labels: npt.ArrayLike, *predictions: npt.ArrayLike) -> tuple[Array, ...]:
@@ -120,24 +198,10 @@ def _balanced_accuracy(hits: Array, support: Array, predicted: Array) -> Array:
     return recall.sum(0) / (support > 0).sum(0)
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        "accuracy": Metric("accuracy", "higher", _accuracy),
-        "macro_f1": Metric("macro_f1", "higher", _macro_f1),
-        "weighted_f1": Metric("weighted_f1", "higher", _weighted_f1),
-        "balanced_accuracy": Metric("balanced_accuracy", "higher", _balanced_accuracy),
-    }
+CLASSES: tuple[Metric, ...] = (
+    ClassMetric("accuracy", "higher", of_counts=_accuracy),
+    ClassMetric("macro_f1", "higher", of_counts=_macro_f1),
+    ClassMetric("weighted_f1", "higher", of_counts=_weighted_f1),
+    ClassMetric("balanced_accuracy", "higher", of_counts=_balanced_accuracy),
 )
-
-
-def metric_named(name: str | Metric) -> Metric:
-    """The metric of that name.
-
-    Raises:
-        UsageError: there is none.
-    """
-    if isinstance(name, Metric):
-        return name
-    if name not in METRICS:
-        raise UsageError(f'no metric "{name}": {choices(name, METRICS)}')
-    return METRICS[name]
+"""Of one class per row."""

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
+from understudy.data.layouts import Layout
 from understudy.errors import UsageError, choices
-from understudy.tasks import image_classification, text_classification
+from understudy.tasks import image_classification, multi_label, pair_classification, regression, text_classification
 from understudy.tasks.task import Task
 
-__all__ = ["TASKS", "Task", "infer", "task_named"]
+__all__ = ["LAYOUTS", "TASKS", "Task", "task_named"]
 
 TASKS: Mapping[str, Task] = MappingProxyType(
-    {task.name: task for task in (text_classification.TASK, image_classification.TASK)}
+    {
+        one.TASK.name: one.TASK
+        for one in (text_classification, pair_classification, multi_label, regression, image_classification)
+    }
 )
+LAYOUTS: Mapping[str, Layout] = MappingProxyType({name: task.layout for name, task in TASKS.items()})
+"""What every task reads, for ``data.load``."""
 
 
 def task_named(name: str | Task) -> Task:
@@ -27,21 +33,3 @@ def task_named(name: str | Task) -> Task:
     if name not in TASKS:
         raise UsageError(f'no task "{name}": {choices(name, TASKS)}')
     return TASKS[name]
-
-
-def infer(columns: Iterable[str]) -> Task:
-    """The one task whose columns are all there.
-
-    >>> infer(["text", "label"]).name
-    'text-classification'
-
-    Raises:
-        UsageError: none fits, or several do.
-    """
-    there = list(columns)
-    fitting = [task for task in TASKS.values() if set(task.fields) <= set(there)]
-    if len(fitting) != 1:
-        wanted = "; ".join(f"{task.name} reads {', '.join(task.fields)}" for task in TASKS.values())
-        problem = "several tasks fit" if fitting else "no task fits"
-        raise UsageError(f"{problem} the columns {', '.join(there) or '(none)'} ({wanted}); name one with --task")
-    return fitting[0]

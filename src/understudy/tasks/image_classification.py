@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from understudy.baselines import majority, pixels_logistic
+from understudy.data.layouts import IMAGES
 from understudy.encoding import PixelEncoder
 from understudy.errors import DataError
+from understudy.objectives import hard_labels, soft_labels
 from understudy.tasks.task import Task
 
 _SIDE = 64  # pixels of a thumbnail in the report
@@ -63,10 +65,12 @@ def _channels(picture: Any) -> int:
 
 TASK = Task(
     name="image-classification",
-    fields=("image",),
+    layout=IMAGES,
     metrics=("accuracy", "macro_f1"),
     primary="accuracy",
     baselines=(majority, pixels_logistic),
     families=("cnn", "mlp"),
     show=show,
+    hard=hard_labels,
+    soft=soft_labels,
 )

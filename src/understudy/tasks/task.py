@@ -6,8 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from understudy.answers import Answer, answer_named
 from understudy.baselines import Baseline
 from understudy.data import Splits
+from understudy.data.layouts import Layout
+from understudy.objectives import Term
+
+Weight = Any
 
 
 @dataclass(frozen=True)
@@ -16,18 +21,33 @@ class Task:
 
     Attributes:
         name: as in recipes and in ``run.json``.
-        fields: raw columns of a row, without the label.
+        layout: columns of a row, and what its labels are.
         metrics: names of the metrics that are measured (``statistics.METRICS``).
         primary: the one that decides unless the recipe says another.
-        baselines: cheap models ``(splits) -> Baseline``; the first is the majority class.
+        baselines: cheap models ``(splits) -> Baseline``; the first knows nothing of a row.
         families: student families that can learn it.
         show: a raw row -> what the report shows of it, ``{"text": ...}`` or ``{"image": "data:image/png;base64,..."}``.
+        hard: builds the term that hears the labels: ``(weight, of=...)``.
+        soft: builds the term that hears the teacher: ``(temperature, weight)``; a score has no temperature.
+        problem: what transformers call it (``config.problem_type``).
     """
 
     name: str
-    fields: tuple[str, ...]
+    layout: Layout
     metrics: tuple[str, ...]
     primary: str
     baselines: tuple[Callable[[Splits], Baseline], ...]
     families: tuple[str, ...]
     show: Callable[[Mapping[str, Any]], dict[str, str]]
+    hard: Callable[..., Term]
+    soft: Callable[[float, Weight], Term]
+
+    @property
+    def answer(self) -> Answer:
+        """What the logits mean."""
+        return answer_named(self.layout.answer)
+
+    def shorthand(self, alpha: float, temperature: float) -> list[Term]:
+        """The two-dial objective: ``alpha`` of the labels, the rest of the teacher; a term of weight 0 is left out."""
+        terms = [self.soft(temperature, 1.0 - alpha), self.hard(float(alpha))]
+        return [term for term in terms if term.weight]

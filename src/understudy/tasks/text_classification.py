@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from understudy.baselines import majority, tfidf_svm
+from understudy.data.layouts import TEXTS
 from understudy.encoding import SequenceEncoder, SubwordEncoder, WordEncoder
 from understudy.errors import UsageError
+from understudy.objectives import hard_labels, soft_labels
 from understudy.tasks.task import Task
 
 _SHOWN = 280  # characters of a text in the report
@@ -17,12 +19,12 @@ _MOST = 256
 
 
 def show(row: Mapping[str, Any]) -> dict[str, str]:
-    """The text of a row, shortened at a space.
+    """The text of a row, shortened at a space; of a pair both, with a bar between them.
 
     >>> show({"text": "where is  my card?"})
     {'text': 'where is my card?'}
     """
-    text = " ".join(str(row["text"]).split())
+    text = " | ".join(" ".join(str(value).split()) for value in row.values())
     if len(text) > _SHOWN:
         text = text[: _SHOWN - 1].rsplit(" ", 1)[0][: _SHOWN - 1] + "…"
     return {"text": text}
@@ -42,7 +44,7 @@ def length_limit(lengths: Sequence[int] | np.ndarray, *, positions: int, most: i
 
 def subword_encoder(
     tokenizer: Any,
-    texts: Sequence[str],
+    inputs: Mapping[str, Sequence[str]],
     *,
     positions: int,
     token_types: bool = False,
@@ -53,18 +55,20 @@ def subword_encoder(
 
     Args:
         tokenizer: a transformers tokenizer with a ``backend_tokenizer`` (``Loaded.tokenizer``).
-        texts: training texts; the limit is chosen from the lengths of the first 20,000.
+        inputs: training texts by column, one or a pair; the limit is chosen from the lengths of the first 20,000.
         positions: the most ids that the model can read (``Loaded.positions``).
         token_types: whether the model needs ``token_type_ids`` (``Loaded.encoder.token_types``).
         limit: a limit of one's own, instead of a chosen one; at most ``positions``.
         most: the most that is chosen.
     """
-    settings = {"token_types": token_types, "padding_id": tokenizer.pad_token_id}
+    settings: dict[str, Any] = {
+        "fields": tuple(inputs), "token_types": token_types, "padding_id": tokenizer.pad_token_id
+    }  # fmt: skip
     if limit is None:
         # One id more than the most is enough to know that a text is too long, and keeps a novel from being encoded.
         probe = SubwordEncoder(tokenizer.backend_tokenizer, limit=most + 1, **settings)
-        sample = list(texts[:20_000])
-        limit = length_limit(probe.lengths(probe.encode({"text": sample})), positions=positions, most=most)
+        sample = {name: list(texts[:20_000]) for name, texts in inputs.items()}
+        limit = length_limit(probe.lengths(probe.encode(sample)), positions=positions, most=most)
     elif not 0 < limit <= positions:
         raise UsageError(f"a limit of {limit} ids does not fit a model that reads at most {positions}")
     return SubwordEncoder(tokenizer.backend_tokenizer, limit=limit, **settings)
@@ -98,10 +102,12 @@ def sequence_encoder(
 
 TASK = Task(
     name="text-classification",
-    fields=("text",),
+    layout=TEXTS,
     metrics=("accuracy", "macro_f1"),
     primary="accuracy",
     baselines=(majority, tfidf_svm),
     families=("conv", "cut", "gru", "ngram", "static", "transformer"),
     show=show,
+    hard=hard_labels,
+    soft=soft_labels,
 )

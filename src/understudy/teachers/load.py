@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from understudy.answers import Scale
 from understudy.errors import UsageError, choices
 from understudy.teachers.folder import resolve
 from understudy.teachers.loaded import Loaded
 from understudy.teachers.pretrained import HEADS
+
+PROBLEMS = {
+    "text-classification": "single_label_classification",
+    "pair-classification": "single_label_classification",
+    "multi-label": "multi_label_classification",
+    "regression": "regression",
+}
+"""Tasks of texts, and what transformers calls their problem."""
 
 
 def open_teacher(
@@ -19,6 +29,8 @@ def open_teacher(
     head: str = "keep",
     limit: int | None = None,
     seed: int = 0,
+    fields: Sequence[str] = ("text",),
+    scale: Scale | None = None,
 ) -> Loaded:
     """A teacher from a folder or a hub name, checked before it is believed.
 
@@ -27,12 +39,14 @@ def open_teacher(
 
     Args:
         path_or_name: folder of a saved transformers model (or of one of our image families), or a hub name.
-        task: ``text-classification`` or ``image-classification``.
+        task: name of a task.
         label_names: the data's labels, in the order of its label ids.
         head: ``keep`` the folder's own head, which must fit the labels; always a ``new`` one; ``auto``: a new one where
             its own does not fit, with a note that says so.
         limit: the most ids per text; 256 or what the model can read, whichever is less, where None.
         seed: of a fresh head.
+        fields: columns of text that it reads, one or a pair.
+        scale: of the data's scores, for a regression.
 
     Raises:
         TeacherError: missing, unreachable, a pickle, corrupt, incomplete, or asking for remote code.
@@ -40,19 +54,18 @@ def open_teacher(
     """
     if head not in HEADS:
         raise UsageError(f'no head "{head}": {choices(head, HEADS)}')
-    openers = {"text-classification": _text, "image-classification": _image}
-    if task not in openers:
-        raise UsageError(f'no teacher for a task "{task}": {choices(task, openers)}')
-    return openers[task](resolve(path_or_name), label_names, head, limit, seed)
+    if task in PROBLEMS:
+        from understudy.teachers.text import open_text
+
+        more: dict[str, Any] = {"fields": fields, "problem": PROBLEMS[task], "scale": scale}
+        return open_text(resolve(path_or_name), label_names=label_names, head=head, limit=limit, seed=seed, **more)
+    if task != "image-classification":
+        known = [*PROBLEMS, "image-classification"]
+        raise UsageError(f'no teacher for a task "{task}": {choices(task, known)}')
+    return _image(resolve(path_or_name), label_names, head, seed)
 
 
-def _text(folder: Path, label_names: Sequence[str], head: str, limit: int | None, seed: int) -> Loaded:
-    from understudy.teachers.text import open_text
-
-    return open_text(folder, label_names=label_names, head=head, limit=limit, seed=seed)
-
-
-def _image(folder: Path, label_names: Sequence[str], head: str, limit: int | None, seed: int) -> Loaded:
+def _image(folder: Path, label_names: Sequence[str], head: str, seed: int) -> Loaded:
     from understudy.teachers.own import is_own, open_own
     from understudy.teachers.vision import open_vision
 

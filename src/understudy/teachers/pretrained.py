@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from understudy.answers import Scale
 from understudy.errors import LabelError, TeacherError
 from understudy.teachers.folder import line, quiet
 from understudy.teachers.labels import Alignment, align
@@ -18,7 +19,14 @@ _LAYER = re.compile(r"(^|\.)(encoder|transformer|layers?|h|blocks?|stages)\.(.*\
 
 
 def read_model(
-    auto: Any, folder: Path, label_names: Sequence[str], *, head: str, seed: int
+    auto: Any,
+    folder: Path,
+    label_names: Sequence[str],
+    *,
+    head: str,
+    seed: int,
+    problem: str = "single_label_classification",
+    scale: Scale | None = None,
 ) -> tuple[Any, Alignment | None, list[str]]:
     """A classifier with the weights of ``folder``; None as alignment means that its head is fresh.
 
@@ -30,6 +38,8 @@ def read_model(
         label_names: the data's labels.
         head: ``keep`` the folder's own head; always a ``new`` one; ``auto``: a new one when its labels do not fit.
         seed: of the fresh head.
+        problem: that it solves, as transformers calls it.
+        scale: of the data's scores, where it gives one.
 
     Raises:
         LabelError: head ``keep`` and labels that cannot be aligned.
@@ -40,7 +50,9 @@ def read_model(
         model, fresh = _load(auto, folder, None, seed=seed)
         if not fresh:
             try:
-                _single_label(model)
+                _same_problem(model, problem)
+                if scale is not None:
+                    return model, *_rescaled(model, scale, label_names)
                 alignment = align(model.config.id2label, label_names)
                 return model, alignment, [alignment.sentence]
             except LabelError as error:
@@ -51,18 +63,20 @@ def read_model(
             notes.append(f"{folder.name or folder} has no trained classification head: a fresh one has to be trained")
     else:
         notes.append("the head is fresh, as asked for, and has to be trained")
-    model, _ = _load(auto, folder, label_names, seed=seed)
+    model, _ = _load(auto, folder, label_names, seed=seed, problem=problem)
     return model, None, notes
 
 
-def _load(auto: Any, folder: Path, label_names: Sequence[str] | None, *, seed: int) -> tuple[Any, bool]:
+def _load(
+    auto: Any, folder: Path, label_names: Sequence[str] | None, *, seed: int, problem: str = ""
+) -> tuple[Any, bool]:
     """The model, and whether any part of its head is fresh."""
     changes: dict[str, Any] = {}
     if label_names is not None:
         names = dict(enumerate(label_names))
         changes = {
             "num_labels": len(names), "id2label": names, "label2id": {name: i for i, name in names.items()},
-            "problem_type": "single_label_classification",
+            "problem_type": problem,
         }  # fmt: skip
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -119,10 +133,29 @@ def _fresh_parts(model: Any, info: Mapping[str, Any], folder: Path, *, relabelle
     return fresh
 
 
-def _single_label(model: Any) -> None:
-    kind = getattr(model.config, "problem_type", None)
-    if kind not in (None, "single_label_classification"):
+def _same_problem(model: Any, problem: str) -> None:
+    """Refuses a head whose numbers mean something else; one that says nothing is taken by its number of outputs."""
+    kind, outputs = getattr(model.config, "problem_type", None), len(model.config.id2label)
+    one = problem == "regression"
+    if kind is None and one == (outputs == 1):
+        return
+    if kind != problem or one != (outputs == 1):
+        what = f"solves a {kind.replace('_', ' ')} problem" if kind else "says nothing of its problem"
         raise LabelError(
-            f"the teacher solves a {kind.replace('_', ' ')} problem, and its scores are no distribution over labels; "
-            "do: --set teacher.fine_tune=always"
+            f"the teacher {what} with {outputs} output{'s' * (outputs != 1)}, and the data wants "
+            f"{problem.replace('_', ' ')}; do: --set teacher.fine_tune=always"
         )
+
+
+def _rescaled(model: Any, scale: Scale, names: Sequence[str]) -> tuple[Alignment, list[str]]:
+    """A head that gives scores of the data, made to give scores of mean 0 and deviation 1, as labels are here."""
+    heads = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == 1]
+    if not heads:
+        raise LabelError(f"{type(model).__name__} has no linear layer with one output; do: teacher.fine_tune=always")
+    with torch.no_grad():
+        heads[-1].weight.div_(scale.std)
+        if heads[-1].bias is None:
+            heads[-1].bias = torch.nn.Parameter(torch.zeros(1))
+        heads[-1].bias.sub_(scale.mean).div_(scale.std)
+    sentence = f"the teacher's score is taken to be on the scale of the data, {scale.low:g} to {scale.high:g}"
+    return Alignment((0,), False, sentence, tuple(names)), [sentence]

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from understudy.answers import Scale
 from understudy.encoding import SubwordEncoder
 from understudy.errors import TeacherError
 from understudy.teachers import folder as folders
@@ -22,14 +23,24 @@ _LONG, _SHORT = "a longer text, of more words than the other one has, so that pa
 
 
 def open_text(
-    folder: Path, *, label_names: Sequence[str], head: str = "keep", limit: int | None = None, seed: int = 0
+    folder: Path,
+    *,
+    label_names: Sequence[str],
+    head: str = "keep",
+    limit: int | None = None,
+    seed: int = 0,
+    fields: Sequence[str] = ("text",),
+    problem: str = "single_label_classification",
+    scale: Scale | None = None,
 ) -> Loaded:
     """A BERT-like classifier and its encoder; see ``open_teacher``."""
     from transformers import AutoModelForSequenceClassification
 
     folders.inspect(folder)
     tokenizer = _tokenizer(folder)
-    model, alignment, notes = read_model(AutoModelForSequenceClassification, folder, label_names, head=head, seed=seed)
+    model, alignment, notes = read_model(
+        AutoModelForSequenceClassification, folder, label_names, head=head, seed=seed, problem=problem, scale=scale
+    )
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise TeacherError(f"teacher {folder}: its tokenizer has {len(tokenizer)} entries and its embedding {rows}")
@@ -37,7 +48,8 @@ def open_text(
     encoder = SubwordEncoder(
         tokenizer.backend_tokenizer,
         limit=min(positions, limit or _MOST),
-        token_types=_wants_types(model, tokenizer),
+        fields=fields,
+        token_types=_wants_types(model, tokenizer, pair=len(fields) == 2),
         padding_id=tokenizer.pad_token_id,
     )
     _check_padding(model, encoder, folder)
@@ -82,18 +94,21 @@ def _positions(model: Any, tokenizer: Any) -> int:
     return int(min(known, stated))
 
 
-def _wants_types(model: nn.Module, tokenizer: Any) -> bool:
-    """Whether a single text needs segment ids: only where they are not all 0, which is what models assume anyway."""
+def _wants_types(model: nn.Module, tokenizer: Any, *, pair: bool) -> bool:
+    """Whether segment ids are needed: only where they are not all 0, which is what models assume anyway."""
     if "token_type_ids" not in signatures.signature(model.forward).parameters:
         return False
-    return bool(any(tokenizer.backend_tokenizer.encode(_LONG).type_ids))
+    if pair and int(getattr(model.config, "type_vocab_size", 2)) < 2:  # RoBERTa tells pairs apart by separators
+        return False
+    texts = (_LONG, _SHORT) if pair else (_LONG,)
+    return bool(any(tokenizer.backend_tokenizer.encode(*texts).type_ids))
 
 
 def _check_padding(model: nn.Module, encoder: SubwordEncoder, folder: Path) -> None:
     """A row must score the same beside a longer one: a wrong padding id or an ignored mask would spoil every target."""
     try:
-        together = score_rows(model, encoder, {"text": [_LONG, _SHORT]})
-        alone = score_rows(model, encoder, {"text": [_SHORT]})
+        together = score_rows(model, encoder, {name: [_LONG, _SHORT] for name in encoder.fields})
+        alone = score_rows(model, encoder, {name: [_SHORT] for name in encoder.fields})
     except Exception as error:
         raise TeacherError(f"teacher {folder} fails on two short texts: {folders.line(error)}") from error
     worst = float(abs(together[1] - alone[0]).max())

@@ -89,7 +89,10 @@ class Distillation(nn.Module):
         for term in self.terms:
             connector = self.connectors[term.name] if term.connector is not None else None
             sums[term.name] = term.total(outputs.of(term.of), taught.of(term.against), batch, connector)
-        if watch and "teacher.logits" in targets and "student.logits" in outputs:
+        several = (
+            "student.logits" in outputs and outputs["student.logits"].shape[-1] > 1
+        )  # one score agrees with nothing
+        if watch and several and "teacher.logits" in targets:
             same = outputs["student.logits"].argmax(-1) == targets["teacher.logits"].argmax(-1)
             sums["agreement"] = same.sum() * (len(batch) / same.numel())
         return sums

@@ -24,7 +24,7 @@ Vectors = Callable[[], np.ndarray[Any, Any]]
 
 def static(material: Material, teacher: Loaded) -> Apprentice:
     """A bag of vectors that start from the teacher's own outputs for each word."""
-    recipe, texts = material.recipe.student, material.shown.inputs["text"]
+    recipe, texts = material.recipe.student, material.shown.texts
     encoder = _encoder(recipe, texts, words=recipe.words)
     vectors = word_vectors(teacher, encoder.words, recipe)
     build = partial(
@@ -35,7 +35,7 @@ def static(material: Material, teacher: Loaded) -> Apprentice:
 
 def ngram(material: Material, teacher: Loaded) -> Apprentice:
     """A mean of hashed vectors; those of words that occur in training start from the teacher's outputs for them."""
-    recipe, texts = material.recipe.student, material.shown.inputs["text"]
+    recipe, texts = material.recipe.student, material.shown.texts
     if not recipe.buckets:
         raise RecipeError("student.buckets is 0, but an ngram student hashes everything; try 65536")
     encoder = _encoder(recipe, texts, words=0)

@@ -17,7 +17,7 @@ from understudy.teachers import Loaded
 
 def sequences(material: Material, teacher: Loaded) -> Apprentice:
     """A conv, a gru or a transformer, by the recipe's family."""
-    recipe, texts = material.recipe.student, material.shown.inputs["text"]
+    recipe, texts = material.recipe.student, material.shown.texts
     encoder = sequence_encoder(texts, words=recipe.words, buckets=recipe.buckets or 0, limit=material.recipe.data.limit)
     shape: dict[str, Any] = {
         "dimensions": recipe.dimensions, "width": recipe.width, "hidden": recipe.hidden,

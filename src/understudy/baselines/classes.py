@@ -1,56 +1,25 @@
-"""Cheap models without a network: what a student has to be compared with before anyone believes in it.
-
-Every baseline is a function ``(splits) -> Baseline``, deterministic, fitted on the labelled training rows, with its one
-dial (if any) chosen on validation. Its scores are on no particular scale: like every other model in the table they get
-one temperature on validation, elsewhere. The test split is not touched here: ``predict`` is called at evaluation.
-"""
+"""Baselines for one label of several."""
 
 from __future__ import annotations
 
 import io
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from understudy.baselines.fitted import Array, Baseline, Inputs, finished, rows_of, within
+from understudy.baselines.texts import CHARACTERS, Texts
 from understudy.data import Examples, Splits
 from understudy.encoding import PixelEncoder
 from understudy.errors import DataError
 
-Inputs = Mapping[str, Sequence[Any]]
-Array = np.ndarray[Any, Any]
-
 _CHEAP_SVM = 5e7  # non-zero values times classes: about ten seconds for all four fits on one core
 _CHEAP_LOGISTIC = 1e9  # pixels times classes: about twenty seconds for all three fits on one core
-_CHARACTERS = 20_000_000  # of training text; half a minute of counting n-grams, and under a gigabyte
 _VALUES = 60_000_000  # pixels of training rows as float32: a quarter of a gigabyte
 _SIDE = 32  # larger images are shrunk for a linear model
-
-
-@dataclass(frozen=True, eq=False)
-class Baseline:
-    """A fitted baseline.
-
-    Attributes:
-        name: ``majority``, ``tfidf_svm``, ``pixels_logistic``.
-        validation: decision scores on the validation rows, float64 [N, K]; the largest wins.
-        predict: raw columns -> decision scores, float64 [n, K].
-        seconds: what fitting took, choosing included.
-        bytes: its parameters as float32 plus its vocabulary, without any container around it.
-        parameters: how many numbers it learnt.
-        notes: decisions, one sentence each.
-    """
-
-    name: str
-    validation: Array
-    predict: Callable[[Inputs], Array]
-    seconds: float
-    bytes: int
-    parameters: int
-    notes: tuple[str, ...] = ()
 
 
 def majority(splits: Splits) -> Baseline:
@@ -60,51 +29,45 @@ def majority(splits: Splits) -> Baseline:
     prior = np.log((counts + 1) / (counts.sum() + len(counts)))
 
     def predict(inputs: Inputs) -> Array:
-        return np.tile(prior, (_rows(inputs), 1))
+        return np.tile(prior, (rows_of(inputs), 1))
 
-    return _baseline("majority", splits, predict, start, size=4 * len(prior), parameters=len(prior))
+    return finished("majority", splits, predict, start, size=4 * len(prior), parameters=len(prior))
 
 
-def tfidf_svm(splits: Splits, *, field: str = "text", seed: int = 0) -> Baseline:
+def tfidf_svm(splits: Splits, *, seed: int = 0) -> Baseline:
     """TF-IDF of words (1-2) and of characters within words (2-5), and a linear SVM per class.
 
     C is the best of .1, .3, 1, 3 by validation accuracy where that is cheap, 1 otherwise. With two classes and decision
-    d the scores are (-d/2, d/2), so that their softmax is the sigmoid of d.
+    d the scores are (-d/2, d/2), so that their softmax is the sigmoid of d. Of a pair of texts the features are what
+    the two have in common and what they have not (`Texts`).
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import make_union
     from sklearn.svm import LinearSVC
 
     start = time.perf_counter()
     classes = len(splits.label_names)
-    train, notes = _within([len(text) for text in splits.train.inputs[field]], splits.train, _CHARACTERS, seed)
-    vectors = make_union(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", dtype=np.float32),
-        TfidfVectorizer(
-            analyzer="char_wb", ngram_range=(2, 5), min_df=2 if len(train) >= 1000 else 1, sublinear_tf=True,
-            dtype=np.float32,
-        ),
-    )  # fmt: skip
-    try:
-        features = vectors.fit_transform(train.inputs[field])
-    except ValueError as error:  # nothing but stop characters in every row
-        raise DataError(f'column "{field}": no words to learn from ({error})') from error
+    train, notes = within(Texts.costs(splits.train.inputs), splits.train, CHARACTERS, seed)
+    _refuse_one_class(train)
+    texts = Texts.fit(train.inputs)
+    features = texts.features(train.inputs)
 
     def fit(strength: float) -> Any:
         return LinearSVC(C=strength, random_state=seed).fit(features, train.labels)
 
-    ours = vectors.transform(splits.validation.inputs[field])
+    ours = texts.features(splits.validation.inputs)
     cheap = features.nnz * (classes if classes > 2 else 1) <= _CHEAP_SVM
     model, strength = _best(fit, ours, splits.validation.labels, (1.0, 0.3, 0.1, 3.0) if cheap else (1.0,))
     notes.append(f"tfidf_svm: C = {strength:g}, {'the best of four on validation' if cheap else 'not tuned'}")
 
     def predict(inputs: Inputs) -> Array:
-        return _columns(model.decision_function(vectors.transform(inputs[field])), model.classes_, classes)
+        return _columns(model.decision_function(texts.features(inputs)), model.classes_, classes)
 
-    words = [name for _, part in vectors.transformer_list for name in part.vocabulary_]
-    parameters = model.coef_.size + model.intercept_.size + len(words)
-    size = 4 * parameters + sum(len(word.encode("utf-8", "replace")) + 1 for word in words)
-    return _baseline("tfidf_svm", splits, predict, start, size=size, parameters=parameters, notes=notes)
+    parameters, size = texts.size(model.coef_.size + model.intercept_.size)
+    return finished("tfidf_svm", splits, predict, start, size=size, parameters=parameters, notes=notes)
+
+
+def _refuse_one_class(train: Examples) -> None:
+    if len(np.unique(train.labels)) < 2:
+        raise DataError("a baseline needs training rows of at least two classes")
 
 
 def pixels_logistic(splits: Splits, *, field: str = "image", seed: int = 0) -> Baseline:
@@ -117,9 +80,10 @@ def pixels_logistic(splits: Splits, *, field: str = "image", seed: int = 0) -> B
 
     start = time.perf_counter()
     classes = len(splits.label_names)
+    _refuse_one_class(splits.train.take(np.flatnonzero(splits.train.known)))
     encoder = _small_pixels(splits.train.inputs[field], field)
     values = encoder.channels * encoder.size[0] * encoder.size[1]
-    train, notes = _within([values] * len(splits.train), splits.train, _VALUES, seed)
+    train, notes = within([values] * len(splits.train), splits.train, _VALUES, seed)
     pixels = _flat(encoder, train.inputs)
     mean = pixels.mean(0)
     pixels -= mean  # in place: this is the largest array of all
@@ -141,42 +105,7 @@ def pixels_logistic(splits: Splits, *, field: str = "image", seed: int = 0) -> B
         return _columns(model.decision_function((_flat(encoder, inputs) - mean) / scale), model.classes_, classes)
 
     parameters = model.coef_.size + model.intercept_.size + mean.size + 1
-    return _baseline("pixels_logistic", splits, predict, start, size=4 * parameters, parameters=parameters, notes=notes)
-
-
-def _baseline(
-    name: str,
-    splits: Splits,
-    predict: Callable[[Inputs], Array],
-    start: float,
-    *,
-    size: int,
-    parameters: int,
-    notes: Sequence[str] = (),
-) -> Baseline:
-    seconds = time.perf_counter() - start
-    scores = predict(splits.validation.inputs)
-    return Baseline(name, scores, predict, seconds, int(size), int(parameters), tuple(notes))
-
-
-def _rows(inputs: Inputs) -> int:
-    return len(next(iter(inputs.values())))
-
-
-def _within(costs: Sequence[int], rows: Examples, most: int, seed: int) -> tuple[Examples, list[str]]:
-    """The labelled rows, or as many of them, drawn with ``seed``, as cost no more than ``most`` in all."""
-    labelled = np.flatnonzero(rows.labels >= 0)
-    if len(np.unique(rows.labels[labelled])) < 2:
-        raise DataError("a baseline needs training rows of at least two classes")
-    cost = np.asarray(costs, dtype=np.int64)[labelled]
-    if cost.sum() <= most:
-        return (rows if len(labelled) == len(rows) else rows.take(labelled)), []
-    order = np.random.default_rng(seed).permutation(len(labelled))
-    kept = np.sort(order[np.cumsum(cost[order]) <= most])
-    note = (
-        f"the linear baseline learnt from {len(kept):,} of {len(labelled):,} training rows, drawn at random, for time"
-    )
-    return rows.take(labelled[kept]), [note]
+    return finished("pixels_logistic", splits, predict, start, size=4 * parameters, parameters=parameters, notes=notes)
 
 
 def _best(fit: Callable[[float], Any], features: Any, labels: Array, strengths: Sequence[float]) -> tuple[Any, float]:

@@ -1,0 +1,134 @@
+"""What the numbers of a model mean: one label of several, a score, or several labels at once.
+
+A task has an answer, and everything that reads logits asks it instead of assuming classes: what is predicted, whether
+a row can be right or wrong, whether a temperature means anything, and which rows have a label at all.
+
+    answer   logits   labels of rows              without a label   predicted
+    label    [N, K]   int64 [N], positions        -1                int64 [N], the highest
+    score    [N, 1]   float32 [N], standardised   NaN               float64 [N]
+    labels   [N, K]   int64 [N, K], 0 or 1        -1                int64 [N, K], those that are likely enough
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from understudy.errors import UsageError, choices
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One kind of answer.
+
+    Attributes:
+        name: in an artefact's manifest.
+        softens: whether logits stand for probabilities, so that a temperature means something.
+        decides: whether a row is right or wrong.
+    """
+
+    name: str
+    softens: bool
+    decides: bool
+
+    def predicted(self, logits: Array, thresholds: Sequence[float] | Array | None = None) -> Array:
+        """What logits [N, K] say.
+
+        Args:
+            logits: of any scale.
+            thresholds: [K] probabilities from which each of several labels holds; a half unless given.
+
+        >>> LABELS.predicted(np.array([[1.0, -1.0]]), [0.9, 0.1]).tolist()
+        [[0, 1]]
+        """
+        if self.name == "score":
+            return logits[:, 0].astype(np.float64)
+        if self.name == "label":
+            return logits.argmax(axis=1)
+        wanted = np.full(logits.shape[1], 0.5) if thresholds is None else np.asarray(thresholds, np.float64)
+        return (sigmoid(logits) >= wanted).astype(np.int64)
+
+
+LABEL = Answer("label", softens=True, decides=True)
+SCORE = Answer("score", softens=False, decides=False)
+LABELS = Answer("labels", softens=True, decides=True)
+ANSWERS: Mapping[str, Answer] = MappingProxyType({one.name: one for one in (LABEL, SCORE, LABELS)})
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How scores of the data became numbers around 0: ``(score - mean) / std``, fitted on training rows.
+
+    Attributes:
+        mean: of the training scores.
+        std: of the training scores; above 0.
+        low: the least of them.
+        high: the greatest.
+
+    >>> Scale(2.0, 0.5, 0.0, 5.0).back(np.array([1.0])).tolist()
+    [2.5]
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, scores: npt.ArrayLike) -> Scale:
+        """The scale of some scores; those that are all alike keep a deviation of 1."""
+        found = np.asarray(scores, np.float64)
+        return cls(float(found.mean()), float(found.std()) or 1.0, float(found.min()), float(found.max()))
+
+    def there(self, scores: npt.ArrayLike) -> Array:
+        """float32: scores as labels."""
+        return ((np.asarray(scores, np.float64) - self.mean) / self.std).astype(np.float32)
+
+    def back(self, numbers: npt.ArrayLike) -> Array:
+        """float64: what a model says, as scores of the data."""
+        return np.asarray(numbers, np.float64) * self.std + self.mean
+
+
+def answer_named(name: str) -> Answer:
+    """The answer of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in ANSWERS:
+        raise UsageError(f'no answer "{name}": {choices(name, ANSWERS)}')
+    return ANSWERS[name]
+
+
+def known(labels: Array) -> npt.NDArray[np.bool_]:
+    """bool [N]: which rows have a label, whatever the answer.
+
+    >>> known(np.array([0.5, np.nan])).tolist(), known(np.array([[0, 1], [-1, -1]])).tolist()
+    ([True, False], [True, False])
+    """
+    if labels.dtype.kind == "f":
+        return np.isfinite(labels)
+    return (labels if labels.ndim == 1 else labels[:, 0]) >= 0
+
+
+def blank(labels: Array, rows: int) -> Array:
+    """Labels for so many rows that have none, of the kind of these labels.
+
+    >>> blank(np.array([0, 1]), 2).tolist(), blank(np.zeros((1, 3), np.int64), 1).tolist()
+    ([-1, -1], [[-1, -1, -1]])
+    """
+    if labels.dtype.kind == "f":
+        return np.full(rows, np.nan, np.float32)
+    return np.full((rows, *labels.shape[1:]), -1, np.int64)
+
+
+def sigmoid(logits: npt.ArrayLike) -> Array:
+    """1 / (1 + exp(-logits)), fp64, without overflow."""
+    return np.exp(-np.logaddexp(0.0, -np.asarray(logits, np.float64)))

@@ -1,0 +1,21 @@
+"""Cheap models without a network: what a student has to be compared with before anyone believes in it.
+
+Every baseline is a function ``(splits) -> Baseline``, deterministic, fitted on the labelled training rows, with its one
+dial (if any) chosen on validation. Its scores are on no particular scale: like every other model in the table they get
+one temperature on validation, elsewhere. The test split is not touched here: ``predict`` is called at evaluation.
+"""
+
+from understudy.baselines.classes import majority, pixels_logistic, tfidf_svm
+from understudy.baselines.fitted import Baseline
+from understudy.baselines.scores import label_shares, mean_score, tfidf_ridge, tfidf_svms
+
+__all__ = [
+    "Baseline",
+    "label_shares",
+    "majority",
+    "mean_score",
+    "pixels_logistic",
+    "tfidf_ridge",
+    "tfidf_svm",
+    "tfidf_svms",
+]

@@ -1,0 +1,164 @@
+"""Which columns a task reads, and which task fits the columns that are there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from understudy.data.problems import nearest
+from understudy.data.tables import Table
+from understudy.errors import DataError, UsageError, choices
+
+PAIRS = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("question", "sentence"),
+)
+"""Names that the two columns of a pair usually have; in memory they are always called as the first pair is."""
+MANY = 20  # different numbers from which a column of fractions holds scores, and not the names of classes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a task.
+
+    Attributes:
+        fields: what rows in memory call its inputs: ``("text",)``, ``("sentence1", "sentence2")``, ``("image",)``; one
+            of several tuples where a task reads either.
+        answer: what its labels are (`understudy.answers`).
+        label: what the column of labels is usually called, besides ``label``.
+    """
+
+    fields: tuple[tuple[str, ...], ...]
+    answer: str = "label"
+    label: str = "label"
+
+
+TEXTS = Layout((("text",),))
+IMAGES = Layout((("image",),))
+LAYOUTS: Mapping[str, Layout] = {"text-classification": TEXTS, "image-classification": IMAGES}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the columns are called in the files.
+
+    Attributes:
+        inputs: name in memory -> name in the files.
+        label: of the column of labels.
+        options: name in memory -> the option that names another column.
+    """
+
+    inputs: Mapping[str, str]
+    label: str
+
+    @classmethod
+    def find(cls, layout: Layout, there: Sequence[str], *, text: str, image: str, label: str) -> Columns:
+        """The columns of a layout among those that are there.
+
+        Args:
+            layout: of the task.
+            there: columns of the training rows.
+            text: what the user calls the text; two names with a comma between them are a pair.
+            image: what the user calls the image.
+            label: what the user calls the label; ``label`` may also be the task's usual name.
+
+        Raises:
+            UsageError: a pair for a task that reads one text, or the other way round.
+        """
+        label = layout.label if label == "label" and label not in there and layout.label in there else label
+        if ("image",) in layout.fields:
+            return cls({"image": image}, label)
+        widths = {len(fields): fields for fields in layout.fields}
+        said = tuple(name.strip() for name in text.split(","))
+        if said == ("text",) and 2 in widths and (said[0] not in there or 1 not in widths):
+            said = usual_pair(there) or said
+        if len(said) not in widths:
+            wanted = "two columns, such as --text sentence1,sentence2" if 2 in widths else "one column"
+            raise UsageError(f"--text {text}: this task reads {wanted}; the data has {', '.join(there)}")
+        return cls(dict(zip(widths[len(said)], said, strict=True)), label)
+
+
+def usual_pair(there: Sequence[str]) -> tuple[str, str] | None:
+    """The two columns that look like a pair, None where none do."""
+    return next((pair for pair in PAIRS if set(pair) <= set(there)), None)
+
+
+def infer(table: Table, layouts: Mapping[str, Layout], *, text: str, image: str, label: str) -> tuple[str, str]:
+    """The task that these columns are for, and the sentence that says why.
+
+    Args:
+        table: training rows.
+        layouts: task -> layout.
+        text: what the user calls the text, or the pair.
+        image: what the user calls the image.
+        label: what the user calls the label.
+
+    Raises:
+        DataError: an empty file, or columns that fit no task.
+    """
+    there = table.columns
+    if image in there:
+        return "image-classification", "the task is image-classification: train has an image column"
+    pair = "," in text or (text not in there and usual_pair(there) is not None)
+    inputs = "a pair of texts" if pair else "one text"
+    found = next((name for name in (label, "label", "score", "labels") if name in there), None)
+    kind = "names" if found is None else kind_of(table, found)
+    wanted = {"labels": "multi-label", "scores": "regression"}.get(kind, "pair-classification" if pair else None)
+    task = wanted or "text-classification"
+    if task not in layouts:
+        task = "text-classification"
+    if task == "text-classification" and not pair:
+        return task, f"the task is {task}: train has no image column"
+    says = {"labels": "lists of labels", "scores": "numbers with fractions"}.get(kind, "labels")
+    return task, f'the task is {task}: train has {inputs} and, in column "{found}", {says}'
+
+
+def kind_of(table: Table, column: str) -> str:
+    """``labels`` (lists), ``scores`` (many different numbers, some with fractions) or ``names``."""
+    values = [value for value in table.values(column) if value is not None]
+    if any(isinstance(value, list | tuple) for value in values[:100]):
+        return "labels"
+    if table.class_names(column) is not None:
+        return "names"
+    numbers = [_number(value) for value in values]
+    if not numbers or any(number is None for number in numbers):
+        return "names"
+    real = {number for number in numbers if number is not None and not math.isnan(number)}
+    return "scores" if len(real) > MANY and any(not number.is_integer() for number in real) else "names"
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        return float(value) if value != "" else math.nan
+    except (TypeError, ValueError):
+        return None
+
+
+def layout_of(task: str, layouts: Mapping[str, Layout]) -> Layout:
+    """The layout of a task.
+
+    Raises:
+        UsageError: no such task.
+    """
+    if task not in layouts:
+        raise UsageError(f'unknown task "{task}": {choices(task, layouts)}')
+    return layouts[task]
+
+
+def need_columns(table: Table, columns: Columns, options: Mapping[str, str]) -> None:
+    """Raises a DataError with the columns there are, unless the table has all inputs. A table without rows has none."""
+    if len(table) == 0:
+        raise DataError(f"{table.source} is empty: it has no row")
+    for field, name in columns.inputs.items():
+        if name not in table.columns:
+            raise DataError(
+                f'{table.source} has no column "{name}" ({nearest(name, table.columns)}): '
+                f"name the right one with --{options.get(field, 'text')}"
+            )

@@ -1,0 +1,146 @@
+"""From logits to what a caller is told: one class for each kind of answer (`understudy.answers`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from understudy.answers import LABELS, Scale, sigmoid
+from understudy.errors import ArtefactError, UsageError
+
+
+class Voice(Protocol):
+    """Logits [N, K] in, columns of the answer out."""
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """float64 [N, K]. Raises UsageError where logits are no probabilities."""
+
+    def numbers(self, logits: np.ndarray) -> np.ndarray:
+        """float64: the probabilities [N, K], or scores [N]."""
+
+    def said(self, logits: np.ndarray) -> list[dict[str, Any]]:
+        """For each row what is added to its columns."""
+
+
+class OneLabel:
+    """``label``, ``probabilities`` {label: p} and ``abstained``."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self.labels = tuple(manifest["labels"])
+        self._temperature, self._abstain_below = float(manifest["temperature"]), float(manifest["abstain_below"])
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """softmax(logits / temperature)."""
+        scaled = finite(logits).astype(np.float64)
+        scaled /= self._temperature
+        scaled -= scaled.max(axis=1, keepdims=True)
+        np.exp(scaled, out=scaled)
+        scaled /= scaled.sum(axis=1, keepdims=True)
+        return scaled
+
+    numbers = probabilities
+
+    def said(self, logits: np.ndarray) -> list[dict[str, Any]]:
+        """See the class."""
+        shares = self.probabilities(logits)
+        return list(map(self._one, shares.argmax(axis=1).tolist(), shares.tolist()))
+
+    def _one(self, best: int, shares: list[float]) -> dict[str, Any]:
+        return {
+            "label": self.labels[best],
+            "probabilities": dict(zip(self.labels, shares, strict=True)),
+            "abstained": shares[best] < self._abstain_below,
+        }
+
+
+class Score:
+    """``score``, on the scale of the data."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self._scale = Scale(**manifest["scale"])
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Raises UsageError."""
+        raise UsageError("this artefact gives scores, which have no probabilities: predict says them")
+
+    def numbers(self, logits: np.ndarray) -> np.ndarray:
+        """Scores of the data, [N]."""
+        return self._scale.back(finite(logits)[:, 0])
+
+    def said(self, logits: np.ndarray) -> list[dict[str, Any]]:
+        """See the class."""
+        return [{"score": score} for score in self.numbers(logits).tolist()]
+
+
+class Several:
+    """``labels``, those whose probability reaches their own threshold, and ``probabilities`` {label: p}."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self.labels = tuple(manifest["labels"])
+        self._temperature = float(manifest["temperature"])
+        self._thresholds = [float(manifest["label_thresholds"][name]) for name in self.labels]
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """The sigmoid of each logit / temperature."""
+        return sigmoid(finite(logits) / self._temperature)
+
+    numbers = probabilities
+
+    def said(self, logits: np.ndarray) -> list[dict[str, Any]]:
+        """See the class."""
+        holds = LABELS.predicted(finite(logits) / self._temperature, self._thresholds)
+        return [
+            {
+                "labels": [name for name, is_so in zip(self.labels, row, strict=True) if is_so],
+                "probabilities": dict(zip(self.labels, shares, strict=True)),
+            }
+            for row, shares in zip(holds.tolist(), self.probabilities(logits).tolist(), strict=True)
+        ]
+
+
+VOICES: Mapping[str, type[OneLabel] | type[Score] | type[Several]] = {
+    "label": OneLabel,
+    "score": Score,
+    "labels": Several,
+}
+
+
+def voice_of(manifest: Mapping[str, Any]) -> Voice:
+    """What speaks for an artefact; one without a word about it gives one label.
+
+    Raises:
+        ArtefactError: an answer that this version does not know, or one whose settings are not there.
+    """
+    kind = str(manifest.get("answer", "label"))
+    if kind not in VOICES:
+        raise ArtefactError(f'an artefact that answers with "{kind}", which this version does not know')
+    try:
+        return VOICES[kind](manifest)
+    except (KeyError, TypeError) as error:
+        raise ArtefactError(f"the artefact lacks what its answers need ({error}); export it again") from error
+
+
+def finite(logits: np.ndarray) -> np.ndarray:
+    """The logits [N, K] as they are. Raises ArtefactError naming the first row with one that is not finite."""
+    if not np.isfinite(logits).all():
+        row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+        raise ArtefactError(f"the model answered row {row + 1} with a logit that is not a finite number")
+    return logits
+
+
+def same_answers(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> float:
+    """Share of rows with the same label or labels; of scores, those that differ by less than a thousandth.
+
+    >>> same_answers([{"score": 1.0}], [{"score": 1.0001}]), same_answers([{"label": "a"}], [{"label": "b"}])
+    (1.0, 0.0)
+    """
+    if len(ours) != len(theirs) or not ours:
+        return 0.0
+    key = next(name for name in ("label", "score", "labels") if name in ours[0])
+    if key == "score":
+        same = [abs(a[key] - b[key]) <= 1e-3 * max(1.0, abs(a[key])) for a, b in zip(ours, theirs, strict=True)]
+    else:
+        same = [a[key] == b[key] for a, b in zip(ours, theirs, strict=True)]
+    return sum(same) / len(same)
