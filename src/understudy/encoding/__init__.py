@@ -6,6 +6,7 @@ An encoder turns raw columns into features (`Ragged` ids, or uint8 pixels) and f
     sequence  input_ids, attention_mask  int64 [N, L]                         small networks that see order
     subwords  input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers
     pixels    pixels uint8 [N, C, H, W]                                       images
+    table     features float32 [N, F]                                         rows of a table
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from understudy.encoding.features import Encoder, Features, Ragged, RowError
 from understudy.encoding.pixels import PixelEncoder
 from understudy.encoding.sequences import SequenceEncoder
 from understudy.encoding.subwords import SubwordEncoder
+from understudy.encoding.tables import TableEncoder
 from understudy.encoding.words import WordEncoder
 from understudy.errors import ArtefactError, choices
 
@@ -29,6 +31,7 @@ __all__ = [
     "RowError",
     "SequenceEncoder",
     "SubwordEncoder",
+    "TableEncoder",
     "WordEncoder",
     "load_encoder",
 ]
@@ -39,16 +42,18 @@ def load_encoder(folder: Path | str, entry: Mapping[str, Any]) -> Encoder:
 
     Raises ArtefactError when the kind is unknown or the entry lacks a setting, StoreError when a file is missing.
     """
-    kinds: dict[str, type[WordEncoder] | type[SequenceEncoder] | type[SubwordEncoder] | type[PixelEncoder]] = {
+    kinds: dict[str, Any] = {
         "words": WordEncoder,
         "sequence": SequenceEncoder,
         "subwords": SubwordEncoder,
         "pixels": PixelEncoder,
+        "table": TableEncoder,
     }
     kind = str(entry.get("kind"))
     if kind not in kinds:
         raise ArtefactError(f'unknown encoder "{kind}" in {folder}: {choices(kind, kinds)}')
     try:
-        return kinds[kind].load(Path(folder), entry)
+        found: Encoder = kinds[kind].load(Path(folder), entry)
+        return found
     except KeyError as error:
         raise ArtefactError(f"the {kind} encoder in {folder} has no {error}; export the artefact again") from error

@@ -25,6 +25,7 @@ AXES = {
     "attention_mask": ("N", "L"),
     "token_type_ids": ("N", "L"),
     "pixels": ("N",),
+    "features": ("N",),
     "state": ("N", "L"),
     "next_state": ("N", "L"),
 }
