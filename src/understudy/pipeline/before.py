@@ -103,7 +103,7 @@ def _refuse_task(recipe: Recipe, splits: Splits) -> None:
     for key, said in only.items():
         if said and answer is not LABEL:
             raise RecipeError(f"{key} is for tasks whose answer is one label of several, and a {task.name} is none")
-    if len(splits.fields) == 2 and recipe.student.family not in PAIRS:
+    if splits.pairs and recipe.student.family not in PAIRS:
         family = recipe.student.family
         raise RecipeError(
             f"student.family: a {family} student reads one text, and rows are pairs: {choices(family, PAIRS)}"

@@ -168,7 +168,7 @@ def choose(material: Material, teacher: Loaded) -> Facts:
 def candidates(material: Material) -> dict[str, Keys]:
     """The candidates whose family can do the task, for rows like these."""
     kind = "images" if "image" in material.splits.fields else "tables" if material.task.tabular else "texts"
-    known = [f for f in material.task.families if len(material.splits.fields) == 1 or f in PAIRS]
+    known = [f for f in material.task.families if f in PAIRS or not material.splits.pairs]
     return {name: keys for name, keys in CANDIDATES[kind].items() if keys["student.family"] in known}
 
 

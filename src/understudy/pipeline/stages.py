@@ -344,7 +344,7 @@ def _task_of(data: Splits) -> str:
         return "regression"
     if data.train.labels.ndim == 2:
         return "multi-label"
-    return "pair-classification" if len(data.fields) == 2 else "text-classification"
+    return "pair-classification" if data.pairs else "text-classification"
 
 
 def _fingerprints(splits: Splits, *, test: bool = True) -> list[str]:
