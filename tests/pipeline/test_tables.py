@@ -132,7 +132,7 @@ def test_check_and_auto_know_tables(tmp_path: Path) -> None:
     from understudy.pipeline.recipe import load_recipe
 
     data = written(diabetes(), tmp_path / "data")
-    options = {"data.path": str(data), **DIALS, "student.family": "auto", "export.max_mb": 0.02}
+    options = {"data.path": str(data), **DIALS, "student.family": "auto", "export.max_mb": 0.009}
     found = check(load_recipe(options=options), tmp_path / "run")
     assert found["choice"]["name"] == "mlp of width 16"
     assert [term["name"] for term in found["terms"]] == ["regression", "hard_scores"]
