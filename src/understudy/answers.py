@@ -1,4 +1,4 @@
-"""What the numbers of a model mean: one label of several, a score, or several labels at once.
+"""What the numbers of a model mean: one label of several, a score, several labels at once, or a tag for every word.
 
 A task has an answer, and everything that reads logits asks it instead of assuming classes: what is predicted, whether
 a row can be right or wrong, whether a temperature means anything, and which rows have a label at all.
@@ -7,6 +7,10 @@ a row can be right or wrong, whether a temperature means anything, and which row
     label    [N, K]   int64 [N], positions        -1                int64 [N], the highest
     score    [N, 1]   float32 [N], standardised   NaN               float64 [N]
     labels   [N, K]   int64 [N, K], 0 or 1        -1                int64 [N, K], those that are likely enough
+    tags     ragged   objects [N], int64 [words]  None              objects [N], int64 [words], the highest of each word
+
+Logits of tags are a `Ragged` [M, K], a row of K for every word that a model had room for; `understudy.tags` says what
+the numbers of tags mean.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from understudy.errors import UsageError, choices
+from understudy.ragged import Ragged, as_rows
 
 Array = npt.NDArray[Any]
 
@@ -38,8 +43,8 @@ class Answer:
     softens: bool
     decides: bool
 
-    def predicted(self, logits: Array, thresholds: Sequence[float] | Array | None = None) -> Array:
-        """What logits [N, K] say.
+    def predicted(self, logits: Any, thresholds: Sequence[float] | Array | None = None) -> Array:
+        """What logits [N, K] say, or those of words.
 
         Args:
             logits: of any scale.
@@ -48,6 +53,8 @@ class Answer:
         >>> LABELS.predicted(np.array([[1.0, -1.0]]), [0.9, 0.1]).tolist()
         [[0, 1]]
         """
+        if isinstance(logits, Ragged):
+            return logits.holding(logits.values.argmax(axis=1)).rows()
         if self.name == "score":
             return logits[:, 0].astype(np.float64)
         if self.name == "label":
@@ -59,7 +66,8 @@ class Answer:
 LABEL = Answer("label", softens=True, decides=True)
 SCORE = Answer("score", softens=False, decides=False)
 LABELS = Answer("labels", softens=True, decides=True)
-ANSWERS: Mapping[str, Answer] = MappingProxyType({one.name: one for one in (LABEL, SCORE, LABELS)})
+TAGS = Answer("tags", softens=True, decides=True)
+ANSWERS: Mapping[str, Answer] = MappingProxyType({one.name: one for one in (LABEL, SCORE, LABELS, TAGS)})
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,8 @@ def known(labels: Array) -> npt.NDArray[np.bool_]:
     """
     if labels.dtype.kind == "f":
         return np.isfinite(labels)
+    if labels.dtype.kind == "O":
+        return np.array([one is not None for one in labels], bool)
     return (labels if labels.ndim == 1 else labels[:, 0]) >= 0
 
 
@@ -126,7 +136,26 @@ def blank(labels: Array, rows: int) -> Array:
     """
     if labels.dtype.kind == "f":
         return np.full(rows, np.nan, np.float32)
+    if labels.dtype.kind == "O":
+        return as_rows([None] * rows)
     return np.full((rows, *labels.shape[1:]), -1, np.int64)
+
+
+def agree(ours: Array, theirs: Array) -> npt.NDArray[np.bool_]:
+    """bool [N]: which rows two sets of labels or predictions say the same of; a word that nobody spoke of is O.
+
+    >>> agree(np.array([0, 1]), np.array([0, 2])).tolist(), agree(np.array([[0, 1]]), np.array([[0, 0]])).tolist()
+    ([True, False], [False])
+    """
+    if ours.dtype.kind == "O":
+        return np.array([_alike(a, b) for a, b in zip(ours, theirs, strict=True)], bool)
+    same = np.asarray(ours == theirs)
+    return same if same.ndim == 1 else np.asarray(same.all(axis=1))
+
+
+def _alike(ours: Array, theirs: Array) -> bool:
+    most = min(len(ours), len(theirs))
+    return bool(np.array_equal(ours[:most], theirs[:most]) and not ours[most:].any() and not theirs[most:].any())
 
 
 def sigmoid(logits: npt.ArrayLike) -> Array:

@@ -229,12 +229,12 @@ def test_a_key_depends_on_content_and_nothing_else(row: dict[str, Any]) -> None:
 
 
 def test_values_of_different_types_are_different_contents() -> None:
-    values = ["1", b"1", 1, 1.0, True, None, "", "None"]
+    values = ["1", b"1", 1, 1.0, True, None, "", "None", ["1"], ["1", "2"], ['1", "2'], ["12"]]
     assert len({content_key({"text": value}) for value in values}) == len(values)
     assert content_key({"a": "bc"}) != content_key({"ab": "c"})
     assert content_key({"a": "\ud800"})
     with pytest.raises(UsageError, match="a list"):
-        content_key({"text": ["a"]})
+        content_key({"text": [1]})
 
 
 def test_examples_refuse_columns_of_other_lengths() -> None:

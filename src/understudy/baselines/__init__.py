@@ -9,12 +9,15 @@ from understudy.baselines.classes import majority, pixels_logistic, tfidf_svm
 from understudy.baselines.fitted import Baseline
 from understudy.baselines.scores import label_shares, mean_score, tfidf_ridge, tfidf_svms
 from understudy.baselines.tables import linear_classes, linear_score
+from understudy.baselines.tagging import commonest_tags, linear_tags
 
 __all__ = [
     "Baseline",
+    "commonest_tags",
     "label_shares",
     "linear_classes",
     "linear_score",
+    "linear_tags",
     "majority",
     "mean_score",
     "pixels_logistic",

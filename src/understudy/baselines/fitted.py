@@ -21,8 +21,8 @@ class Baseline:
 
     Attributes:
         name: ``majority``, ``tfidf_svm``, ``pixels_logistic``.
-        validation: decision scores on the validation rows, float64 [N, K]; the largest wins.
-        predict: raw columns -> decision scores, float64 [n, K].
+        validation: decision scores on the validation rows, float64 [N, K]; the largest wins. Of words a `Ragged`.
+        predict: raw columns -> decision scores, float64 [n, K], or of words.
         seconds: what fitting took, choosing included.
         bytes: its parameters as float32 plus its vocabulary, without any container around it.
         parameters: how many numbers it learnt.
@@ -30,8 +30,8 @@ class Baseline:
     """
 
     name: str
-    validation: Array
-    predict: Callable[[Inputs], Array]
+    validation: Any
+    predict: Callable[[Inputs], Any]
     seconds: float
     bytes: int
     parameters: int
@@ -41,7 +41,7 @@ class Baseline:
 def finished(
     name: str,
     splits: Splits,
-    predict: Callable[[Inputs], Array],
+    predict: Callable[[Inputs], Any],
     start: float,
     *,
     size: int,

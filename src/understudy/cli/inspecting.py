@@ -58,7 +58,8 @@ def predict(
 ) -> int:
     """Answers JSON lines with JSON lines, without PyTorch.
 
-    Reads {"text": ...} or {"image": path}, and adds label, probabilities and abstained.
+    Reads {"text": ...} or {"image": path}, and adds label, probabilities and abstained; of {"tokens": [words]} tags and
+    spans.
 
     \b
     Examples:

@@ -79,7 +79,8 @@ def augment(
     ordered by number of the view first, so that more views only add rows at the end. Images come back as PNG.
 
     Args:
-        examples: rows of texts or images; a view of text changes every column of strings. They stay as they are.
+        examples: rows of texts, lists of words or images; a view of text changes every column of strings and of words.
+            They stay as they are.
         names: of `TEXT_VIEWS` or `IMAGE_VIEWS`, at least one; what they do is in `data.text_views` and
             `data.image_views`.
         views: at least 1.
@@ -141,7 +142,7 @@ def _columns(examples: Examples, names: Sequence[str], *, labelled: bool) -> lis
                 f"{', '.join(KEEP_THE_LABEL)}"
             )
     held = {column: type(values[0]) for column, values in examples.inputs.items() if values}
-    texts, images = ([column for column, kind in held.items() if kind is wanted] for wanted in (str, bytes))
+    texts, images = ([column for column, kind in held.items() if kind in wanted] for wanted in ((str, list), (bytes,)))
     for name in names if held else ():
         kind, wanted, others = ("texts", texts, IMAGE_VIEWS) if name in TEXT_VIEWS else ("images", images, TEXT_VIEWS)
         if not wanted:
@@ -203,7 +204,7 @@ def _viewed(
         for move in moves:
             values = move(values, column, rows, randoms)
         for i, (old, new) in enumerate(zip(before, values, strict=True)):
-            if isinstance(new, str):
+            if isinstance(new, str | list):
                 same = old == new
             elif not (same := np.array_equal(old, new)):  # an image that did not change keeps its file
                 new = image_views.write_png(new)
@@ -221,11 +222,11 @@ def _random(seed: int, view: int, key: str) -> Random:
 
 
 def _read(examples: Examples, column: str, row: int) -> Any:
-    """A text as it is, an image as pixels."""
+    """A text or a list of words as it is, an image as pixels."""
     value = examples.inputs[column][row]
     if isinstance(examples.inputs[column][0], bytes):
         return _pixels(examples, column, row)
-    if not isinstance(value, str):
+    if not isinstance(value, str | list):
         raise not_text(row, column, value)
     return value
 

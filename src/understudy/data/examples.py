@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from understudy.answers import Scale, known
 from understudy.errors import UsageError
 from understudy.files import content_hash
+from understudy.ragged import Ragged
 
 
 def content_key(row: Mapping[str, Any]) -> str:
@@ -22,7 +24,7 @@ def content_key(row: Mapping[str, Any]) -> str:
     one serve the other. The key of a row is 32 hexadecimal digits (BLAKE2b, 128 bits).
 
     Args:
-        row: input column -> value (str, bytes, int, float, bool or None).
+        row: input column -> value (str, bytes, int, float, bool, None or a list of str).
 
     Raises:
         UsageError: a value of another type.
@@ -44,7 +46,11 @@ def _canonical(name: str, value: Any) -> tuple[bytes, bytes]:
         return b"bytes", value
     if value is None or isinstance(value, bool | int | float):
         return type(value).__name__.encode(), repr(value).encode()
-    raise UsageError(f'column "{name}" holds a {type(value).__name__}; a content key takes str, bytes or a number')
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return b"words", json.dumps(list(value)).encode()  # every word in quotes, all of it ASCII
+    raise UsageError(
+        f'column "{name}" holds a {type(value).__name__}; a content key takes str, bytes, a number or a list of words'
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +58,8 @@ class Examples:
     """Rows of one split.
 
     Attributes:
-        inputs: raw column -> values, each of length N (``{"text": [str]}`` or ``{"image": [bytes]}``, PNG or JPEG).
+        inputs: raw column -> values, each of length N (``{"text": [str]}``, ``{"image": [bytes]}``, PNG or JPEG, or
+            ``{"tokens": [[str]]}``).
         labels: [N] int64 positions in the label names, -1 where a row has none; or what another answer wants (see
             `understudy.answers`). Read-only.
         keys: [N] content keys; duplicates keep one key.
@@ -64,7 +71,8 @@ class Examples:
 
     def __post_init__(self) -> None:
         labels = np.array(self.labels)
-        labels = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
+        if labels.dtype.kind != "O":
+            labels = labels.astype(np.float32 if labels.dtype.kind == "f" else np.int64)
         labels.setflags(write=False)
         object.__setattr__(self, "labels", labels)
         lengths = {"labels": len(labels), "keys": len(self.keys)} | {k: len(v) for k, v in self.inputs.items()}
@@ -108,8 +116,13 @@ class Examples:
 
     @property
     def texts(self) -> list[str]:
-        """Every text of every column of text, column after column."""
-        return [value for values in self.inputs.values() for value in values if isinstance(value, str)]
+        """Every text of every column of text, column after column; of words, all of a row with blanks between."""
+        return [
+            value if isinstance(value, str) else " ".join(value)
+            for values in self.inputs.values()
+            for value in values
+            if isinstance(value, str | list)
+        ]
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
@@ -117,15 +130,24 @@ class Examples:
         return known(self.labels)
 
     def counts(self, classes: int) -> NDArray[np.int64]:
-        """Rows that have each label, [classes]; scores belong to no class, and rows without a label do not count."""
+        """Rows that have each label, or words that have each tag, [classes]; rows without a label do not count.
+
+        Scores belong to no class.
+        """
         if self.labels.dtype.kind == "f":
             return np.zeros(classes, np.int64)
         mine = self.labels[self.known]
+        if mine.dtype.kind == "O":
+            mine = Ragged.of(list(mine)).values
         return mine.sum(0) if mine.ndim == 2 else np.bincount(mine, minlength=classes).astype(np.int64)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the keys and labels in their order: two splits with one fingerprint train alike."""
+        if self.labels.dtype.kind == "O":
+            return content_hash(
+                "\n".join(self.keys), json.dumps([None if one is None else one.tolist() for one in self.labels])
+            )
         kind = "<f4" if self.labels.dtype.kind == "f" else "<i8"
         return content_hash("\n".join(self.keys), self.labels.astype(kind).tobytes())
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from understudy.data.examples import Examples
+from understudy.data.words import Words
 from understudy.encoding import Encoder
 from understudy.files import content_hash
 from understudy.records import Batch
@@ -25,6 +26,8 @@ class Feed:
             first one's lengths decide which rows share a batch, and its padding what the mask ``tokens`` counts.
         class_weights: [K] weight of a labelled row by its class, default 1.
         view: ``view(pixels, keys, epoch=...)``, a pure function (see ``data.views``), for the pixels of every model.
+        answered: of tags: [N] words of each row that a teacher answers whose encoder is not among these, because its
+            targets are stored; None: all.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Feed:
         *,
         class_weights: np.ndarray[Any, Any] | None = None,
         view: View | None = None,
+        answered: np.ndarray[Any, Any] | None = None,
     ) -> None:
         self.examples = examples
         self.encoders = dict(encoders)
@@ -42,6 +46,7 @@ class Feed:
         self.view = view
         labels = np.array(examples.labels)
         known = examples.known
+        self.words = Words.of(self.encoders, self.features, answered) if labels.dtype.kind == "O" else None
         weights = known.astype(np.float32)
         if class_weights is not None:
             weights[known] = np.asarray(class_weights, dtype=np.float32)[labels[known]]
@@ -69,8 +74,11 @@ class Feed:
         attention = next(iter(inputs.values())).get("attention_mask")
         if attention is not None:
             masks["tokens"] = attention * masks["examples"].reshape(-1, *[1] * (attention.ndim - 1))
-        labels = torch.from_numpy(self.labels[rows])
-        return Batch(keys=keys, inputs=inputs, labels=labels, masks=masks, epoch=epoch)
+        if self.words is None:
+            labels = torch.from_numpy(self.labels[rows])
+            return Batch(keys=keys, inputs=inputs, labels=labels, masks=masks, epoch=epoch)
+        tags, places, more = self.words.batch(self, rows, examples, labelled)
+        return Batch(keys=keys, inputs=inputs, labels=tags, masks=masks | more, epoch=epoch, places=places)
 
     def _encoded(self, name: str, rows: np.ndarray[Any, Any], keys: tuple[str, ...], epoch: int) -> dict[str, Any]:
         arrays = self.encoders[name].collate(self.features[name], rows)

@@ -28,22 +28,23 @@ class Layout:
     """The columns of a task.
 
     Attributes:
-        fields: what rows in memory call its inputs: ``("text",)``, ``("sentence1", "sentence2")``, ``("image",)``; one
-            of several tuples where a task reads either.
+        fields: what rows in memory call its inputs: ``("text",)``, ``("sentence1", "sentence2")``, ``("image",)``,
+            ``("tokens",)``; one of several tuples where a task reads either.
         answer: what its labels are (`understudy.answers`).
-        label: what the column of labels is usually called, besides ``label``.
+        labels: what the column of labels is usually called; the first that is there.
     """
 
     fields: tuple[tuple[str, ...], ...]
     answer: str = "label"
-    label: str = "label"
+    labels: tuple[str, ...] = ("label",)
 
 
 TEXTS = Layout((("text",),))
 IMAGES = Layout((("image",),))
 EVERY = "*"  # in the place of a column: every one but the label's
 TABLES = Layout(((EVERY,),))
-TABLES_OF_SCORES = Layout(((EVERY,),), answer="score", label="score")
+TABLES_OF_SCORES = Layout(((EVERY,),), answer="score", labels=("label", "score"))
+WORDS = Layout((("tokens",),), answer="tags", labels=("tags", "ner_tags", "slot_tags", "label"))
 LAYOUTS: Mapping[str, Layout] = {"text-classification": TEXTS, "image-classification": IMAGES}
 
 
@@ -70,18 +71,20 @@ class Columns:
             there: columns of the training rows.
             text: what the user calls the text; two names with a comma between them are a pair.
             image: what the user calls the image.
-            label: what the user calls the label; ``label`` may also be the task's usual name.
+            label: what the user calls the label; ``label`` stands for the task's usual names.
 
         Raises:
             UsageError: a pair for a task that reads one text, or the other way round.
         """
-        label = layout.label if label == "label" and label not in there and layout.label in there else label
+        label = next((name for name in layout.labels if name in there), label) if label == "label" else label
         if ("image",) in layout.fields:
             return cls({"image": image}, label)
         if (EVERY,) in layout.fields:
             return cls({name: name for name in there if name != label}, label, every=True)
         widths = {len(fields): fields for fields in layout.fields}
         said = tuple(name.strip() for name in text.split(","))
+        if said == ("text",) and widths.get(1) not in (None, said):
+            said = widths[1]
         if said == ("text",) and 2 in widths and (said[0] not in there or 1 not in widths):
             said = usual_pair(there) or said
         if len(said) not in widths:
@@ -111,6 +114,9 @@ def infer(table: Table, layouts: Mapping[str, Layout], *, text: str, image: str,
     there = table.columns
     if image in there:
         return "image-classification", "the task is image-classification: train has an image column"
+    if (words := tagged(table, text=text, label=label)) is not None and "token-classification" in layouts:
+        why = f'train has words in column "{words[0]}" and, in column "{words[1]}", a tag for each'
+        return "token-classification", f"the task is token-classification: {why}"
     if text not in there and usual_pair(there) is None and "," not in text:
         found = next((name for name in (label, "label", "score") if name in there), None)
         rest = [name for name in there if name != found]
@@ -130,6 +136,26 @@ def infer(table: Table, layouts: Mapping[str, Layout], *, text: str, image: str,
         return task, f"the task is {task}: train has no image column"
     says = {"labels": "lists of labels", "scores": "numbers with fractions"}.get(kind, "labels")
     return task, f'the task is {task}: train has {inputs} and, in column "{found}", {says}'
+
+
+def tagged(table: Table, *, text: str, label: str) -> tuple[str, str] | None:
+    """The columns of words and of their tags: lists of texts, and lists as long; None where there are none.
+
+    A column ``text`` beside a column ``label`` goes before them, unless the user names one of the others.
+    """
+    there = table.columns
+    if text == "text" and label == "label" and {text, label} <= set(there):
+        return None
+    words = WORDS.fields[0][0] if text == "text" else text
+    found = label if label != "label" else next((name for name in WORDS.labels if name in there), label)
+    if not {words, found} <= set(there):
+        return None
+    rows = [row for row in zip(table.values(words)[:100], table.values(found)[:100], strict=True) if None not in row]
+    fits = all(
+        isinstance(sentence, list) and isinstance(tags, list) and all(isinstance(word, str) for word in sentence)
+        for sentence, tags in rows
+    )
+    return (words, found) if rows and fits and any(len(a) == len(b) for a, b in rows) else None
 
 
 def _is_table(table: Table, rest: Sequence[str]) -> bool:

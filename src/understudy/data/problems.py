@@ -53,6 +53,27 @@ def texts(table: Table, column: str) -> list[str]:
     return values
 
 
+def words(table: Table, column: str) -> list[list[str]]:
+    """The sentences of a column, lists of words.
+
+    Raises:
+        DataError: a sentence that is missing, no list or empty, or a word that is no text; rows are counted from 1.
+    """
+    values = table.values(column)
+    for row, value in enumerate(values, start=1):
+        where = f'{table.source}, row {row:,}: column "{column}"'
+        if not isinstance(value, list):
+            got = "nothing" if value is None else f"{_article(value)} ({_short(value)})"
+            raise DataError(f'{where} holds {got}, wanted a list of words such as ["fly", "to", "Rome"]')
+        if not value:
+            raise DataError(f"{where} holds a sentence without a word: take the row out")
+        for place, word in enumerate(value, start=1):
+            if not isinstance(word, str) or not word:
+                got = "nothing" if word is None else "an empty text" if word == "" else _article(word)
+                raise DataError(f"{where}: word {place} is {got} ({_short(word)}), wanted a text")
+    return values
+
+
 def images(table: Table, column: str) -> list[bytes]:
     """The file bytes of a column of images, not decoded.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from understudy.answers import Scale, blank
 from understudy.data.examples import Examples, Splits
 from understudy.data.labels import positions, read_labels, vocabulary
 from understudy.data.layouts import LAYOUTS, Columns, Layout, infer, layout_of, need_columns
-from understudy.data.problems import images, near_duplicates, need_column, texts
+from understudy.data.problems import images, near_duplicates, need_column, texts, words
 from understudy.data.scores import all_labels, many_hot, read_lists, read_scores
 from understudy.data.sources import find
 from understudy.data.split import leak_notes, split_off
 from understudy.data.tables import Table
 from understudy.data.tabular import names_rows, values
+from understudy.data.tagged import all_types, numbered, read_tags
 from understudy.errors import DataError
+from understudy.tags import named
 
 Labels = NDArray[Any]
 
@@ -44,9 +46,9 @@ def load(
             Hugging Face data set name (``name`` or ``name:configuration``). What is missing of validation and test is
             split off train by content, stratified by label.
         task: a key of ``layouts``; None takes the one that the columns are for.
-        text: name of the column of texts; two names with a comma between them are a pair.
-        label: name of the column of labels: names (strings, integers, booleans or a ClassLabel), scores, or lists of
-            names, as the task wants them; null is "no label".
+        text: name of the column of texts, or of lists of words; two names with a comma between them are a pair.
+        label: name of the column of labels: names (strings, integers, booleans or a ClassLabel), scores, lists of
+            names, or a tag for every word, as the task wants them; null is "no label".
         image: name of the column of images (bytes, Hugging Face images, or paths from the file's folder).
         seed: seed of the split.
         validation_share: share of the rows, (0, 1), for a validation split that is not there.
@@ -54,8 +56,8 @@ def load(
         layouts: task -> the columns that it reads.
 
     Returns:
-        The task and the splits. Inputs are ``{"text": [...]}``, ``{"sentence1": [...], "sentence2": [...]}`` or
-        ``{"image": [...]}`` whatever the columns are called.
+        The task and the splits. Inputs are ``{"text": [...]}``, ``{"sentence1": [...], "sentence2": [...]}``,
+        ``{"image": [...]}`` or ``{"tokens": [[...]]}`` whatever the columns are called.
 
     Raises:
         UsageError: an unknown task, or impossible shares.
@@ -91,9 +93,9 @@ def load(
 
 def _inputs(table: Table, columns: Columns) -> dict[str, list[Any]]:
     need_columns(table, columns, {"image": "image"})
-    read = values if columns.every else texts
+    readers: dict[str, Callable[[Table, str], list[Any]]] = {"image": images, "tokens": words}
     return {
-        field: images(table, name) if field == "image" and not columns.every else read(table, name)
+        field: values(table, name) if columns.every else readers.get(field, texts)(table, name)
         for field, name in columns.inputs.items()
     }
 
@@ -114,7 +116,7 @@ def _labelled(
     mine = {name: tables[name] for name in inputs}
     for table in mine.values():
         need_column(table, columns.label, "label")
-    labels, names, scale = _READERS[answer](mine, columns.label, notes)
+    labels, names, scale = _READERS[answer](mine, columns, notes)
     parts = {}
     for split, rows in labels.items():
         part, source = Examples.of(inputs[split], rows), mine[split].source
@@ -132,9 +134,9 @@ def _labelled(
 
 
 def _classes(
-    tables: Mapping[str, Table], column: str, notes: list[str]
+    tables: Mapping[str, Table], columns: Columns, notes: list[str]
 ) -> tuple[dict[str, Labels], tuple[str, ...], Scale | None]:
-    said = {name: read_labels(table, column) for name, table in tables.items()}
+    said = {name: read_labels(table, columns.label) for name, table in tables.items()}
     names = vocabulary(said["train"])
     notes += [f'the labels "{a}" and "{b}" differ only in case or blanks' for a, b in near_duplicates(names)]
     seen = {name for name in said["train"].names if name is not None}
@@ -143,9 +145,9 @@ def _classes(
 
 
 def _several(
-    tables: Mapping[str, Table], column: str, notes: list[str]
+    tables: Mapping[str, Table], columns: Columns, notes: list[str]
 ) -> tuple[dict[str, Labels], tuple[str, ...], Scale | None]:
-    said = {name: read_lists(table, column) for name, table in tables.items()}
+    said = {name: read_lists(table, columns.label) for name, table in tables.items()}
     names = all_labels(said["train"])
     seen = {name for labels in said["train"].lists if labels is not None for name in labels}
     _say_missing(names, seen, notes)
@@ -158,9 +160,23 @@ def _say_missing(names: tuple[str, ...], seen: set[str], notes: list[str]) -> No
         notes.append(f"{missing:,} of the {len(names):,} classes that the label column names have no training row")
 
 
-def _scores(
-    tables: Mapping[str, Table], column: str, notes: list[str]
+def _tags(
+    tables: Mapping[str, Table], columns: Columns, notes: list[str]
 ) -> tuple[dict[str, Labels], tuple[str, ...], Scale | None]:
+    (words_of,) = columns.inputs.values()
+    said = {name: read_tags(table, columns.label, words_of) for name, table in tables.items()}
+    names = named(all_types(said["train"]))
+    seen = {tag for row in said["train"].rows if row is not None for tag in row}
+    missing = [name for name in names[1:] if name not in seen]
+    if missing:
+        notes.append(f"{len(missing):,} of the {len(names):,} tags have no training row, such as {missing[0]}")
+    return {split: numbered(one, names, seen=seen) for split, one in said.items()}, names, None
+
+
+def _scores(
+    tables: Mapping[str, Table], columns: Columns, notes: list[str]
+) -> tuple[dict[str, Labels], tuple[str, ...], Scale | None]:
+    column = columns.label
     said = {name: read_scores(table, column) for name, table in tables.items()}
     train = said["train"][np.isfinite(said["train"])]
     if len(set(train.tolist())) < 2:
@@ -177,7 +193,7 @@ def _scores(
     return {split: scale.there(scores) for split, scores in said.items()}, (column,), scale
 
 
-_READERS = {"label": _classes, "labels": _several, "score": _scores}
+_READERS = {"label": _classes, "labels": _several, "score": _scores, "tags": _tags}
 
 
 def _unlabelled(

@@ -46,8 +46,9 @@ class Table:
         return stored
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
-        """Names of a ClassLabel column in their order, or None for any other column."""
-        names = getattr(self.rows.features[column], "names", None)
+        """Names of a column of ClassLabels, or of lists of them, in their order; None for any other column."""
+        feature = self.rows.features[column]
+        names = getattr(getattr(feature, "feature", feature), "names", None)
         return None if names is None else tuple(names)
 
 

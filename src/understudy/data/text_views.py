@@ -2,7 +2,7 @@
 
 Words are what white space separates, punctuation attached. The white space between words that stay together is kept,
 since some tokenizers read it. At least one word is touched wherever the text allows it; no view is ever empty where the
-text was not.
+text was not. A list of words is a text whose words are given, and its views are lists.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from understudy.errors import UsageError
 
 Random = np.random.Generator
+Text = TypeVar("Text", str, list[str])
 Neighbours = Mapping[str, Sequence[str]]
 Fill = Callable[[Sequence[tuple[str, ...]]], Sequence[Sequence[Sequence[str]]]]
 """Texts with holes -> for every hole the words that fit, best first. The N + 1 pieces around N holes are a text."""
@@ -25,7 +26,7 @@ _ROWS = 512  # of a block of cosines: 512 x 30,000 in fp32 is 61 MB
 _apart = re.compile(r"(\S+)").split  # white space at the even places, words at the odd ones
 
 
-def drop_words(text: str, random: Random, share: float = 0.15) -> str:
+def drop_words(text: Text, random: Random, share: float = 0.15) -> Text:
     """The text without some of its words.
 
     Formula: max(1, round(share * n)) of n words go, at most n - 1.
@@ -38,20 +39,24 @@ def drop_words(text: str, random: Random, share: float = 0.15) -> str:
 
     >>> sorted({drop_words("my card, please?", np.random.default_rng(seed)) for seed in range(20)})
     ['card, please?', 'my card,', 'my please?']
+    >>> drop_words(["my", "card"], np.random.default_rng(0))
+    ['card']
 
     Source: J. Wei and K. Zou, EDA, arXiv 1901.11196, section 2 (random deletion); there every word goes with
     probability ``share``, which leaves a short text as it was too often.
     """
-    pieces = _apart(text)
+    pieces = _pieces(text)
     words = len(pieces) // 2
     gone = _some(random, words, min(_count(words, share), words - 1))
     if not gone:
         return text
+    if isinstance(text, list):
+        return [word for i, word in enumerate(text) if i not in gone]
     kept = "".join(pieces[2 * i] + pieces[2 * i + 1] for i in range(words) if i not in gone)
     return pieces[0] + kept.lstrip() + pieces[-1]
 
 
-def swap_words(text: str, random: Random, share: float = 0.1) -> str:
+def swap_words(text: Text, random: Random, share: float = 0.1) -> Text:
     """The text with some neighbouring words in each other's place; no word moves by more than one place.
 
     Formula: max(1, round(share * n)) pairs of n words, fewer where no more pairs are left that share no word.
@@ -67,7 +72,7 @@ def swap_words(text: str, random: Random, share: float = 0.1) -> str:
 
     Source: J. Wei and K. Zou, EDA, arXiv 1901.11196, section 2 (random swap); there any two words change places.
     """
-    pieces = _apart(text)
+    pieces = _pieces(text)
     words = len(pieces) // 2
     left, moved = _count(words, share), set[int]()
     for i in random.permutation(max(0, words - 1)).tolist() if left else ():
@@ -75,10 +80,10 @@ def swap_words(text: str, random: Random, share: float = 0.1) -> str:
             pieces[2 * i + 1], pieces[2 * i + 3] = pieces[2 * i + 3], pieces[2 * i + 1]
             moved |= {i, i + 1}
             left -= 1
-    return "".join(pieces)
+    return _whole(pieces, text)
 
 
-def replace_words(text: str, random: Random, neighbours: Neighbours, share: float = 0.15) -> str:
+def replace_words(text: Text, random: Random, neighbours: Neighbours, share: float = 0.15) -> Text:
     """The text with some words replaced by near ones, all of them equally likely.
 
     A word is looked up as it stands, then without the punctuation around it, each as written and in lower case. The
@@ -99,15 +104,15 @@ def replace_words(text: str, random: Random, neighbours: Neighbours, share: floa
     Source: X. Jiao et al., TinyBERT, arXiv 1909.10351, algorithm 1 (words of several pieces); there every word is
     replaced with probability 0.4.
     """
-    pieces = _apart(text)
+    pieces = _pieces(text)
     known = [(i, found) for i in range(1, len(pieces), 2) if (found := _look_up(pieces[i], neighbours))[-1]]
     for chosen in sorted(_some(random, len(known), _count(len(pieces) // 2, share))):
         i, (before, core, after, options) = known[chosen]
         pieces[i] = before + _cased(options[int(random.integers(len(options)))], core) + after
-    return "".join(pieces)
+    return _whole(pieces, text)
 
 
-def masked_words(texts: Sequence[str], randoms: Sequence[Random], fill: Fill, share: float = 0.15) -> list[str]:
+def masked_words(texts: Sequence[Text], randoms: Sequence[Random], fill: Fill, share: float = 0.15) -> list[Text]:
     """The texts with some words replaced by what a masked language model says in their place.
 
     All holes of all texts are asked about in one call of ``fill``, so that it can form batches; each text draws from
@@ -149,7 +154,7 @@ def masked_words(texts: Sequence[str], randoms: Sequence[Random], fill: Fill, sh
             if options:
                 chosen = options[int(randoms[i].integers(len(options)))]
                 pieces[place] = before + _cased(chosen, core) + after
-        views[i] = "".join(pieces)
+        views[i] = _whole(pieces, views[i])
     return views
 
 
@@ -234,9 +239,23 @@ def _cased(word: str, like: str) -> str:
     return word[:1].upper() + word[1:] if like[:1].isupper() else word
 
 
-def _draft(text: str, random: Random, share: float) -> tuple[list[str], list[int]]:
+def _pieces(text: str | list[str]) -> list[str]:
+    """White space at the even places, words at the odd ones."""
+    if isinstance(text, str):
+        return _apart(text)
+    pieces = [" "] * (2 * len(text) + 1)
+    pieces[1::2], pieces[0], pieces[-1] = text, "", ""
+    return pieces
+
+
+def _whole(pieces: list[str], like: Text) -> Text:
+    """What the pieces are together: a text, or a list of words."""
+    return "".join(pieces) if isinstance(like, str) else pieces[1::2]
+
+
+def _draft(text: str | list[str], random: Random, share: float) -> tuple[list[str], list[int]]:
     """The pieces of a text, and the places of the words to be replaced, rising."""
-    pieces = _apart(text)
+    pieces = _pieces(text)
     spoken = [i for i in range(1, len(pieces), 2) if any(map(str.isalnum, pieces[i]))]
     return pieces, [spoken[i] for i in sorted(_some(random, len(spoken), _count(len(pieces) // 2, share)))]
 

@@ -5,6 +5,8 @@ An encoder turns raw columns into features (`Ragged` ids, or uint8 pixels) and f
     words     ids int64 [M], offsets int64 [N + 1]                            static students
     sequence  input_ids, attention_mask  int64 [N, L]                         small networks that see order
     subwords  input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers
+    tokens    input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers that tag words
+    affixes   input_ids int64 [N, L, 5], attention_mask int64 [N, L]          small networks that tag words
     pixels    pixels uint8 [N, C, H, W]                                       images
     table     features float32 [N, F]                                         rows of a table
 """
@@ -15,15 +17,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.encoding.features import Encoder, Features, Ragged, RowError
+from understudy.encoding.affixes import AffixEncoder
+from understudy.encoding.features import Encoder, Features, RowError
 from understudy.encoding.pixels import PixelEncoder
 from understudy.encoding.sequences import SequenceEncoder
 from understudy.encoding.subwords import SubwordEncoder
 from understudy.encoding.tables import TableEncoder
+from understudy.encoding.tokens import TokenEncoder
 from understudy.encoding.words import WordEncoder
 from understudy.errors import ArtefactError, choices
+from understudy.ragged import Ragged
 
 __all__ = [
+    "AffixEncoder",
     "Encoder",
     "Features",
     "PixelEncoder",
@@ -32,6 +38,7 @@ __all__ = [
     "SequenceEncoder",
     "SubwordEncoder",
     "TableEncoder",
+    "TokenEncoder",
     "WordEncoder",
     "load_encoder",
 ]
@@ -46,6 +53,8 @@ def load_encoder(folder: Path | str, entry: Mapping[str, Any]) -> Encoder:
         "words": WordEncoder,
         "sequence": SequenceEncoder,
         "subwords": SubwordEncoder,
+        "tokens": TokenEncoder,
+        "affixes": AffixEncoder,
         "pixels": PixelEncoder,
         "table": TableEncoder,
     }

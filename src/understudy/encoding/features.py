@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from understudy.errors import DataError
+from understudy.ragged import Ragged
 
 
 class RowError(DataError):
@@ -18,64 +18,6 @@ class RowError(DataError):
     def __init__(self, row: int, column: str, problem: str) -> None:
         super().__init__(f'row {row + 1}, column "{column}": {problem}')
         self.row, self.column, self.problem = row, column, problem
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of different lengths in one flat array: row i is ``values[offsets[i]:offsets[i + 1]]``.
-
-    >>> rows = Ragged(np.array([7, 8, 9], np.int32), np.array([0, 2, 3]))
-    >>> rows.take([1, 0]).values.tolist()
-    [9, 7, 8]
-
-    Attributes:
-        values: int32 [M].
-        offsets: int64 [N + 1], rising, from 0 to M.
-        types: int8 [M], the segment of each value (0 or 1), or None where all are 0.
-        cut: bool [N], the rows that were longer than the encoder's limit and lost their ends; None where it has none.
-    """
-
-    values: np.ndarray
-    offsets: np.ndarray
-    types: np.ndarray | None = None
-    cut: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        row = range(len(self))[row]
-        return self.values[self.offsets[row] : self.offsets[row + 1]]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """int64 [N]."""
-        return np.diff(self.offsets)
-
-    def take(self, indices: Sequence[int] | np.ndarray) -> Ragged:
-        """Some rows, in the order asked for."""
-        rows = np.asarray(indices, dtype=np.int64)
-        lengths = self.lengths[rows]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        where = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        types = None if self.types is None else self.types[where]
-        return Ragged(self.values[where], offsets, types, None if self.cut is None else self.cut[rows])
-
-    def first(self, most: int) -> Ragged:
-        """At most so many values of every row, the first ones; ``cut`` says which rows had more.
-
-        >>> some = Ragged(np.array([7, 8, 9], np.int32), np.array([0, 1, 3])).first(1)
-        >>> some.values.tolist(), some.cut.tolist()
-        ([7, 8], [False, True])
-        """
-        cut = self.lengths > most
-        if not cut.any():
-            return replace(self, cut=cut)
-        kept = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths) < most
-        offsets = np.zeros_like(self.offsets)
-        np.cumsum(np.minimum(self.lengths, most), out=offsets[1:])
-        return Ragged(self.values[kept], offsets, None if self.types is None else self.types[kept], cut)
 
 
 Features = Ragged | np.ndarray
@@ -106,11 +48,8 @@ class Encoder(Protocol):
 
 def padded(rows: Ragged, padding: int) -> tuple[np.ndarray, np.ndarray]:
     """Values int64 [N, L] filled up with ``padding``, and a mask bool [N, L] of what is real; L is at least 1."""
-    lengths = rows.lengths
-    mask = np.arange(max(1, int(lengths.max(initial=1)))) < lengths[:, None]
-    values = np.full(mask.shape, padding, np.int64)
-    values[mask] = rows.values
-    return values, mask
+    values = rows.padded(padding).astype(np.int64)
+    return values, np.arange(values.shape[1]) < rows.lengths[:, None]
 
 
 def columns(inputs: Mapping[str, Sequence[Any]], fields: Sequence[str]) -> list[Sequence[Any]]:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from understudy.encoding.features import Ragged, padded
+from understudy.encoding.features import padded
 from understudy.encoding.words import WordEncoder
 from understudy.errors import UsageError
 from understudy.files import content_hash
+from understudy.ragged import Ragged
 
 PADDING = 0
 FIRST = 2  # the id of the first word; 1 is the one id of a text in which nothing was found

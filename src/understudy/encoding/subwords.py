@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from understudy.encoding.features import Ragged, columns, not_text, padded
+from understudy.encoding.features import columns, not_text, padded
 from understudy.errors import StoreError, UsageError
 from understudy.extras import require
 from understudy.files import content_hash, write_bytes
+from understudy.ragged import Ragged
 
 FILE = "tokenizer.json"
 _PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<|endoftext|>")

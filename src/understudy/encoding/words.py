@@ -15,12 +15,13 @@ from zlib import crc32
 
 import numpy as np
 
-from understudy.encoding.features import Ragged, columns, not_text
+from understudy.encoding.features import columns, not_text
 from understudy.encoding.memo import Memo, Uncut
 from understudy.encoding.splitting import split, split_all
 from understudy.encoding.vocabulary import FILE, read_words, write_words
 from understudy.errors import UsageError
 from understudy.files import content_hash
+from understudy.ragged import Ragged
 
 EMPTY = 0  # the id of a row in which nothing was found
 _MEMO = 50_000  # words remembered; a server that meets endless new words must not grow without end

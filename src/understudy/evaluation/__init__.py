@@ -2,6 +2,7 @@
 
 from understudy.evaluation.compare import compare, measure
 from understudy.evaluation.cost import cost
+from understudy.evaluation.entities import span_facts
 from understudy.evaluation.harm import disagreements, out_of_scope, per_class
 from understudy.evaluation.latency import latency, throughput
 from understudy.evaluation.scored import Scored, calibrated, calibration_of
@@ -21,6 +22,7 @@ __all__ = [
     "measure",
     "out_of_scope",
     "per_class",
+    "span_facts",
     "throughput",
     "verdict",
 ]

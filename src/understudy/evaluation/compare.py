@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from understudy.answers import agree
 from understudy.errors import DataError
 from understudy.evaluation.harm import out_of_scope as scope_of
 from understudy.evaluation.harm import per_class
-from understudy.evaluation.scored import Scored
+from understudy.evaluation.scored import Scored, values_of
 from understudy.statistics import METRICS, Metric, difference, ece, interval, mcnemar, metric_named, ratio, wilson
 from understudy.statistics.metrics import Array
 
@@ -37,8 +38,8 @@ def measure(
         "metrics": {
             name: interval(name, scored.labels, scored.predicted, seed=seed, draws=draws).as_dict() for name in metrics
         },
-        "ece_before": ece(scored.confidence_before, scored.correct) if softens else None,
-        "ece_after": ece(scored.confidence, scored.correct) if softens else None,
+        "ece_before": ece(*scored.judged_before) if softens else None,
+        "ece_after": ece(*scored.judged) if softens else None,
         "temperature": scored.temperature if softens else None,
         **({"thresholds": list(scored.thresholds)} if scored.thresholds else {}),
     }
@@ -125,14 +126,13 @@ def _decided(teacher: Scored, artefact: Scored) -> dict[str, Any]:
     """How often the two say the same, and who is right where they do not."""
     rows = len(teacher.labels)
     lost, won = teacher.correct & ~artefact.correct, ~teacher.correct & artefact.correct
-    same = teacher.predicted == artefact.predicted
-    agreement = wilson(int((same.all(axis=1) if same.ndim == 2 else same).sum()), rows)
+    agreement = wilson(int(agree(teacher.predicted, artefact.predicted).sum()), rows)
     flips = wilson(int(lost.sum()), rows)
     return {
         "agreement": agreement.value,
         "negative_flip_rate": flips.value,
         "positive_flip_rate": float(won.mean()),
-        "ece": ece(artefact.confidence, artefact.correct),
+        "ece": ece(*artefact.judged),
         "mcnemar_p": mcnemar(int(lost.sum()), int(won.sum())),
         "intervals": {"agreement": agreement.as_dict(), "negative_flip_rate": flips.as_dict()},
     }
@@ -148,9 +148,10 @@ def _undecided(teacher: Scored, artefact: Scored) -> dict[str, Any]:
 def _same_rows(models: Sequence[Scored], label_names: Sequence[str]) -> None:
     first = models[0]
     for scored in models:
-        if scored.logits.shape[1] != len(label_names):
-            raise DataError(f"{scored.name} scores {scored.logits.shape[1]} labels, the data has {len(label_names)}")
-        if not np.array_equal(scored.labels, first.labels):
+        columns = values_of(scored.logits).shape[1]
+        if columns != len(label_names):
+            raise DataError(f"{scored.name} scores {columns} labels, the data has {len(label_names)}")
+        if len(scored.labels) != len(first.labels) or not agree(scored.labels, first.labels).all():
             raise DataError(
                 f"{scored.name} and {first.name} were scored on other rows ({len(scored.labels)} and "
                 f"{len(first.labels)}, or in another order): score every model on the test split as it is"

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from understudy.answers import TAGS, agree
 from understudy.errors import LabelError, choices
+from understudy.evaluation.entities import per_type
 from understudy.evaluation.scored import Scored
 from understudy.statistics import (
     Metric,
@@ -21,7 +23,8 @@ from understudy.statistics.metrics import Array
 
 
 def per_class(teacher: Scored, artefact: Scored, *, label_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Recall of teacher and artefact per class, the greatest loss first; of several labels their F1; of scores nothing.
+    """Recall of teacher and artefact per class, the greatest loss first; of several labels and of entities their F1; of
+    scores nothing.
 
     ``p_value`` is the exact McNemar test on the rows of that class, adjusted over the classes (Benjamini-Hochberg).
     Classes without test rows have no recall and are left out.
@@ -32,6 +35,8 @@ def per_class(teacher: Scored, artefact: Scored, *, label_names: Sequence[str]) 
     """
     if not teacher.answer.decides:
         return []
+    if teacher.answer is TAGS:
+        return per_type(teacher, artefact, label_names=label_names)
     if teacher.labels.ndim == 2:
         return _per_label(teacher, artefact, label_names)
     classes = len(label_names)
@@ -89,8 +94,7 @@ def disagreements(teacher: Scored, artefact: Scored, *, most: int = 12) -> list[
     """Rows where the two disagree, those first where the less sure of the two is surest; scores that are farthest."""
     if not teacher.answer.decides:
         return np.argsort(-np.abs(teacher.predicted - artefact.predicted), kind="stable")[:most].tolist()
-    other = teacher.predicted != artefact.predicted
-    rows = np.flatnonzero(other.any(axis=1) if other.ndim == 2 else other)
+    rows = np.flatnonzero(~agree(teacher.predicted, artefact.predicted))
     sureness = np.minimum(teacher.confidence[rows], artefact.confidence[rows])
     return [int(row) for row in rows[np.argsort(-sureness, kind="stable")][:most]]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from understudy.answers import LABEL, Answer, known, sigmoid
+from understudy.answers import LABEL, TAGS, Answer, agree, known, sigmoid
 from understudy.errors import DataError, NonFiniteError
+from understudy.ragged import Ragged
 from understudy.statistics import best_thresholds, fit_binary_temperature, fit_temperature, softmax, threshold_for
 from understudy.statistics.metrics import Array
 
@@ -21,7 +23,7 @@ class Scored:
     Attributes:
         name: of the model, for messages.
         logits: [N, K] scores; the decision values of a linear model serve as well. A label that the model does not
-            know has -inf.
+            know has -inf. Of tags a `Ragged`, a row of K for every word that the model had room for.
         labels: [N] in [0, K), or what another answer wants (`understudy.answers`).
         temperature: fitted on validation; see :func:`calibrated`.
         threshold: calibrated confidence below which the model abstains, chosen on validation; None where it never does.
@@ -34,7 +36,7 @@ class Scored:
     """
 
     name: str
-    logits: Array
+    logits: Any
     labels: Array
     temperature: float = 1.0
     threshold: float | None = None
@@ -42,18 +44,27 @@ class Scored:
     thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        logits, labels = np.asarray(self.logits), np.asarray(self.labels)
+        logits = self.logits if isinstance(self.logits, Ragged) else np.asarray(self.logits)
+        labels = np.asarray(self.labels)
         self._refuse(logits, labels)
-        bad = np.flatnonzero(~np.isfinite(logits.max(axis=1)))  # the maximum of a row with NaN is NaN
+        flat = values_of(logits)
+        bad = np.flatnonzero(~np.isfinite(flat.max(axis=1)))  # the maximum of a row with NaN is NaN
         if len(bad):
+            bad = np.unique(logits.owners[bad]) if isinstance(logits, Ragged) else bad
             raise NonFiniteError(f"{self.name}: logits of {len(bad)} rows are not finite, first in row {bad[0]}")
         object.__setattr__(self, "logits", logits)
         object.__setattr__(self, "labels", labels)
 
-    def _refuse(self, logits: Array, labels: Array) -> None:
+    def _refuse(self, logits: Any, labels: Array) -> None:
         if not len(labels) or not known(labels).all():
             bare = f"{int((~known(labels)).sum())} of {len(labels)} rows have no label" if len(labels) else "no row"
             raise DataError(f"{self.name}: wanted labelled rows, got {bare}: measure on labelled rows only")
+        if self.answer is TAGS:
+            if not isinstance(logits, Ragged) or len(logits) != len(labels):
+                raise DataError(
+                    f"{self.name}: wanted logits of the words of {len(labels)} rows, got {len(logits)} rows"
+                )
+            return
         fits = logits.ndim == 2 and len(logits) == len(labels)
         if fits and self.answer is LABEL:
             fits = int(labels.max()) < logits.shape[1]
@@ -69,48 +80,62 @@ class Scored:
     @cached_property
     def predicted(self) -> Array:
         """What the logits say; of one label of several the highest, the first of equals, int64 [N]."""
-        return self.answer.predicted(self.logits / (self.temperature if self.thresholds else 1), self.thresholds)
+        if not self.thresholds:
+            return self.answer.predicted(self.logits)
+        return self.answer.predicted(self.logits / self.temperature, self.thresholds)
 
     @cached_property
     def correct(self) -> Array:
-        """[N] bool: of several labels all of them. A score is neither right nor wrong, and nobody asks."""
-        same: Array = np.asarray(self.predicted == self.labels)
-        return np.asarray(same.all(axis=1)) if same.ndim == 2 else same
+        """[N] bool: of several labels all of them, of tags every word's. A score is neither right nor wrong."""
+        return agree(self.predicted, self.labels)
 
     @cached_property
     def probabilities(self) -> Array:
-        """[N, K] fp64, calibrated: softmax(logits / temperature), or the sigmoid of each of several labels."""
+        """[N, K] fp64, calibrated: softmax(logits / temperature), or the sigmoid of each of several labels; of tags
+        [M, K], those of each word."""
         return self._shares(self.temperature)
 
     @cached_property
     def confidence(self) -> Array:
-        """[N] fp64, how likely the row is right: the highest probability; of several labels the product of all."""
-        return self._sureness(self.probabilities)
+        """[N] fp64, how likely the row is right: the highest probability; of several labels and of tags the product."""
+        sure = self._sureness(self.probabilities)
+        if not isinstance(self.logits, Ragged):
+            return sure
+        return np.exp(np.bincount(self.logits.owners, weights=np.log(sure), minlength=len(self.logits)))
+
+    @cached_property
+    def judged(self) -> tuple[Array, Array]:
+        """Confidence and correctness of whatever is given a probability of its own: rows, or words that have tags."""
+        if not isinstance(self.logits, Ragged):
+            return self.confidence, self.correct
+        return self._sureness(self.probabilities), self._words_right
+
+    @cached_property
+    def judged_before(self) -> tuple[Array, Array]:
+        """The same at temperature 1."""
+        right = self._words_right if isinstance(self.logits, Ragged) else self.correct
+        return self._sureness(self._shares(1.0)), right
 
     @property
-    def confidence_before(self) -> Array:
-        """[N] fp64, the same at temperature 1."""
-        return self._sureness(self._shares(1.0))
+    def _words_right(self) -> Array:
+        return np.asarray(self.logits.values.argmax(axis=1) == spoken(self.labels, self.logits))
 
     def _shares(self, temperature: float) -> Array:
-        return (
-            softmax(self.logits, temperature=temperature)
-            if self.answer is LABEL
-            else sigmoid(self.logits / temperature)
-        )
+        flat = values_of(self.logits)
+        return softmax(flat, temperature=temperature) if self.answer in (LABEL, TAGS) else sigmoid(flat / temperature)
 
     def _sureness(self, shares: Array) -> Array:
-        if self.answer is LABEL:
+        if self.answer in (LABEL, TAGS):
             return shares.max(axis=1)
         return np.where(self.predicted > 0, shares, 1 - shares).prod(axis=1)
 
 
 def calibrated(
     name: str,
-    logits: npt.ArrayLike,
+    logits: Any,
     labels: npt.ArrayLike,
     *,
-    validation_logits: npt.ArrayLike,
+    validation_logits: Any,
     validation_labels: npt.ArrayLike,
     target_accuracy: float | None = None,
     answer: Answer = LABEL,
@@ -127,24 +152,34 @@ def calibrated(
         answer: what the logits mean. Scores have neither temperature nor thresholds; several labels have one threshold
             each, and nobody abstains.
     """
-    before = Scored(
-        f"{name} on validation", np.asarray(validation_logits), np.asarray(validation_labels), answer=answer
-    )
+    before = Scored(f"{name} on validation", validation_logits, np.asarray(validation_labels), answer=answer)
     temperature, thresholds = calibration_of(answer, before.logits, before.labels)
     threshold = None
     if target_accuracy is not None and answer is LABEL:
         confidence = softmax(before.logits, temperature=temperature).max(axis=1)
         threshold = threshold_for(confidence, before.correct, accuracy=target_accuracy)
-    return Scored(name, np.asarray(logits), np.asarray(labels), temperature, threshold, answer, thresholds)
+    return Scored(name, logits, np.asarray(labels), temperature, threshold, answer, thresholds)
 
 
-def calibration_of(answer: Answer, logits: Array, labels: Array) -> tuple[float, tuple[float, ...] | None]:
+def values_of(logits: Any) -> Array:
+    """Logits as they are, [N, K], or those of all words one after the other, [M, K]."""
+    return np.asarray(logits.values if isinstance(logits, Ragged) else logits)
+
+
+def spoken(labels: Array, logits: Ragged) -> Array:
+    """int64 [M]: the tags of the words that logits are there for."""
+    return Ragged.of([row[:count] for row, count in zip(labels, logits.lengths, strict=True)]).values
+
+
+def calibration_of(answer: Answer, logits: Any, labels: Array) -> tuple[float, tuple[float, ...] | None]:
     """The temperature, and the threshold of each of several labels, that some rows ask for; both on validation.
 
     >>> calibration_of(LABEL, np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))[1]
     """
     if not answer.softens:
         return 1.0, None
+    if isinstance(logits, Ragged):
+        return fit_temperature(logits.values, spoken(labels, logits)), None
     if answer is LABEL:
         return fit_temperature(logits, labels), None
     temperature = fit_binary_temperature(logits, labels)

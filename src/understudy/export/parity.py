@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import UsageError
+from understudy.ragged import Ragged
 
 
 def parity(
-    reference: np.ndarray,
-    candidate: np.ndarray,
+    reference: np.ndarray | Ragged,
+    candidate: np.ndarray | Ragged,
     *,
     most_error: float | None = None,
     least_agreement: float | None = None,
@@ -22,7 +23,8 @@ def parity(
     False
 
     Args:
-        reference: logits [N, K] of the model that was measured before (PyTorch, or fp32).
+        reference: logits [N, K] of the model that was measured before (PyTorch, or fp32); of sentences those of all
+            words, [M, K], and ``rows`` are words.
         candidate: logits [N, K] of the model that ships.
         most_error: the gate on the largest absolute difference, in logits.
         least_agreement: the gate on the share of rows with the same best label, 0..1.
@@ -31,7 +33,7 @@ def parity(
         ``rows``, ``max_abs_error`` and ``mean_abs_error`` in logits, ``agreement`` 0..1, and ``passed``. A candidate
         with a number that is not finite agrees nowhere on that row and has an infinite error.
     """
-    reference, candidate = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
+    reference, candidate = _numbers(reference), _numbers(candidate)
     if reference.shape != candidate.shape or reference.ndim != 2 or not len(reference):
         raise UsageError(f"parity wants two arrays [N, K] with N > 0, got {reference.shape} and {candidate.shape}")
     finite = np.isfinite(candidate).all(axis=1) & np.isfinite(reference).all(axis=1)
@@ -47,3 +49,8 @@ def parity(
         least_agreement is None or found["agreement"] >= least_agreement
     )
     return {**found, "passed": bool(passed)}
+
+
+def _numbers(logits: np.ndarray | Ragged) -> np.ndarray:
+    found: np.ndarray = np.asarray(logits.values if isinstance(logits, Ragged) else logits, np.float64)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from understudy.answers import TAGS
 from understudy.errors import RecipeError, choices
 from understudy.pipeline.objective import SHORTHAND, entries, reads_only_logits
 from understudy.pipeline.recipe import Recipe, with_values
@@ -29,8 +30,14 @@ _DIALS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 _TABLE = {"epochs": 60, "batch_size": 32, "learning_rate": 3e-3}  # a table of some hundred rows has few batches
+_TAGS = {"buckets": 8192}  # beside unknown words they hold the beginnings, ends and shapes of all
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
-    name: {family: _DIALS[family] | (_TABLE if task.tabular else {}) for family in task.families}
+    name: {
+        family: _DIALS[family]
+        | (_TABLE if task.tabular else {})
+        | (_TAGS if task.answer is TAGS and "buckets" in _DIALS[family] else {})
+        for family in task.families
+    }
     for name, task in TASKS.items()
 }
 """By task, the dials of each family that can learn it."""

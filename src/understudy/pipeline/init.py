@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from understudy import tags
 from understudy.data import Splits, load
+from understudy.ragged import Ragged
 from understudy.tasks import LAYOUTS
 
 _RARE = 10  # times that the largest class may outnumber the smallest before weights are suggested
@@ -80,6 +82,8 @@ def _classes(splits: Splits) -> str:
     if splits.scale is not None:
         scale = splits.scale
         return f"scores from {scale.low:g} to {scale.high:g}, mean {scale.mean:.3g}, deviation {scale.std:.3g}"
+    if splits.train.labels.dtype.kind == "O":
+        return _entities(splits)
     counts = splits.train.counts(len(splits.label_names))
     largest, smallest = int(np.argmax(counts)), int(np.argmin(counts))
     if splits.train.labels.ndim == 2:
@@ -91,6 +95,17 @@ def _classes(splits: Splits) -> str:
     share, names = 100 * counts[largest] / counts.sum(), splits.label_names
     most = f"{names[largest]} ({counts[largest]:,} training rows, {share:.1f} %)"
     return f"{len(counts)} classes; largest {most}, smallest {names[smallest]} ({counts[smallest]:,})"
+
+
+def _entities(splits: Splits) -> str:
+    types = tags.types_of(splits.label_names)
+    found = tags.spans(Ragged.of(list(splits.train.labels[splits.train.known])))
+    counts = np.bincount(found[:, 3], minlength=len(types))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    return (
+        f"{len(types)} types of entities, {len(found):,} in training rows; commonest {types[most]} "
+        f"({counts[most]:,}), rarest {types[least]} ({counts[least]:,})"
+    )
 
 
 def _text_lengths(texts: list[str]) -> str:
@@ -127,6 +142,8 @@ def _student(splits: Splits, *, images: bool) -> list[_Line]:
         return [_Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")]
     if images:
         return [_Line("family", "cnn", "mlp is smaller to run on tiny images")]
+    if splits.train.labels.dtype.kind == "O":
+        return [_Line("family", "gru", "reads each sentence from both sides; conv is quicker, cut follows the teacher")]
     why = "a bag of word vectors, no attention at run time; where word order matters (sentiment), try gru or cut"
     return [_Line("family", "static", why)]
 
@@ -157,7 +174,7 @@ def _evaluation(splits: Splits) -> list[_Line]:
 
 
 def _unbalanced(splits: Splits) -> bool:
-    if splits.scale is not None or splits.train.labels.ndim == 2:
+    if splits.scale is not None or splits.train.labels.ndim == 2 or splits.train.labels.dtype.kind == "O":
         return False
     counts = splits.train.counts(len(splits.label_names))
     return bool(counts.max() > _RARE * max(counts.min(), 1))

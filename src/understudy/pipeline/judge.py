@@ -275,7 +275,7 @@ def _of_baseline(material: Material, baseline: baselines.Baseline) -> Any:
 
 
 def _length(row: Any) -> int:
-    return max((len(value) for value in row.values() if isinstance(value, str | bytes)), default=0)
+    return max((len(value) for value in row.values() if isinstance(value, str | bytes | list)), default=0)
 
 
 def _facts(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from understudy.answers import agree
 from understudy.data import Examples
 from understudy.errors import Interrupted
 from understudy.files import content_hash
@@ -15,6 +13,7 @@ from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.targets import Store, fingerprint
 from understudy.teachers import Loaded
+from understudy.teachers.label import Logits
 
 VERIFIED = 32  # rows that are scored again after every labelling
 
@@ -64,8 +63,8 @@ def label(material: Material, teacher: Loaded) -> Facts:
     }
 
 
-def validation_logits(material: Material, teacher: Loaded) -> np.ndarray[Any, Any]:
-    """What the teacher says of the validation rows, float32 [N, K]: from the store, or asked where targets are live."""
+def validation_logits(material: Material, teacher: Loaded) -> Logits:
+    """What the teacher says of the validation rows, float32 [N, K] or of words: stored, or asked where it is live."""
     rows = material.splits.validation
     if material.recipe.teacher.targets == "stored":
         return open_store(material, teacher).read(rows.keys)["logits"]
@@ -80,5 +79,4 @@ def _agreement(store: Store, material: Material) -> float | None:
     labelled, answer = material.splits.train, material.task.answer
     if not answer.decides:
         return None
-    same = answer.predicted(store.read(labelled.keys)["logits"]) == labelled.labels
-    return float((same.all(axis=1) if same.ndim == 2 else same).mean())
+    return float(agree(answer.predicted(store.read(labelled.keys)["logits"]), labelled.labels).mean())

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from understudy import students
+from understudy.answers import TAGS
+from understudy.data import Examples
 from understudy.data.feed import Feed
 from understudy.errors import Interrupted, StoreError, UnderstudyError, UsageError
 from understudy.files import new_folder, read_json, write_json
@@ -83,7 +85,8 @@ class Classroom:
         encoders = {"student": kind.encoder}
         encoders |= {n: peer.encoder for n, peer in self.peers.items() if _reads_otherwise(peer, kind)}
         encoders |= {} if stored else {"teacher": self.teacher.encoder}
-        self.feed = Feed(material.shown, encoders, class_weights=weights)
+        answered = _answered(self.teacher, material.shown) if stored and material.task.answer is TAGS else None
+        self.feed = Feed(material.shown, encoders, class_weights=weights, answered=answered)
         refuse_misaligned(material.recipe, self.feed)
         self.twin_feed = self.feed
         if len(material.shown) > len(material.splits.train):
@@ -322,6 +325,13 @@ def load_module(folder: Path, kind: Apprentice) -> nn.Module:
 def _inner(student: nn.Module) -> nn.Module:
     inner: Any = getattr(student, "module", student)
     return inner
+
+
+def _answered(teacher: Loaded, rows: Examples) -> np.ndarray[Any, Any]:
+    """[N]: words of each row of which stored targets say anything; the teacher may have room for fewer than others."""
+    encoder: Any = teacher.encoder
+    found: np.ndarray[Any, Any] = encoder.answered(encoder.encode(rows.inputs))
+    return found
 
 
 def _class_weights(material: Material) -> np.ndarray[Any, Any]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from understudy.data import Examples, Splits
@@ -18,6 +17,7 @@ from understudy.pipeline.recipe import Recipe
 from understudy.statistics import METRICS
 from understudy.tasks import Task
 from understudy.teachers import score_rows
+from understudy.teachers.label import Logits
 
 Build = Callable[[], nn.Module]
 
@@ -59,8 +59,8 @@ class Material:
         """What the student is shown: the real rows, then views of them."""
         return self.learnable if self.views is None else Examples.join([self.learnable, self.views])
 
-    def measured(self, rows: Examples, logits: np.ndarray[Any, Any]) -> float:
-        """The primary metric of logits [N, K] on labelled rows, before any threshold is chosen."""
+    def measured(self, rows: Examples, logits: Logits) -> float:
+        """The primary metric of logits [N, K], or of words, on labelled rows, before any threshold is chosen."""
         metric = METRICS[str(self.recipe.evaluation.metric)]
         return float(metric.function(rows.labels, self.task.answer.predicted(logits)))
 

@@ -16,7 +16,7 @@ from understudy.errors import RecipeError, choices
 from understudy.objectives import Term, schedules
 from understudy.pipeline.recipe import Recipe
 from understudy.signals import layers_of
-from understudy.tasks import task_named
+from understudy.tasks import Task, task_named
 
 SHORTHAND = "shorthand"
 EVERYBODY, OTHERS, EXITS = "each", "others", "exits"
@@ -107,7 +107,7 @@ def _terms(
     _refuse(name, arguments)
     if name == SHORTHAND:
         alpha, temperature = recipe.objective.alpha, recipe.objective.temperature
-        return task_named(recipe.task or "text-classification").shorthand(
+        return _task(recipe).shorthand(
             0.1 if alpha == "auto" else float(alpha),
             1.0 if temperature in (None, "auto") else float(str(temperature)),
         )
@@ -129,8 +129,18 @@ def _terms(
         for source in sources:
             said = arguments | ({"of": learner} if "of" in arguments else {})
             said |= {} if source is None else {"against": source}
-            found.append(_built(name, said, cohort, teacher, share=1 / len(sources)))
+            term = _built(name, said, cohort, teacher, share=1 / len(sources))
+            found.append(term if "per" in arguments else _counted(term, _task(recipe).per))
     return found
+
+
+def _task(recipe: Recipe) -> Task:
+    return task_named(recipe.task or "text-classification")
+
+
+def _counted(term: Term, per: str) -> Term:
+    """A term on logits that counts what the task's logits are of."""
+    return replace(term, per=per) if term.per == "examples" and term.needs.learner == {"logits"} else term
 
 
 def _built(

@@ -37,7 +37,10 @@ from understudy.training import balanced, pulls
 
 SAMPLE = 500  # validation rows that the teacher is asked about
 BATCH = 32
-_NOTHING = {"label": "the commonest label", "score": "the mean score", "labels": "the commonest labels"}
+_NOTHING = {
+    "label": "the commonest label", "score": "the mean score", "labels": "the commonest labels",
+    "tags": "the commonest tag of each word",
+}  # fmt: skip
 
 
 def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:

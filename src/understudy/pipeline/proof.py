@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from understudy import runtime
-from understudy.answers import LABEL
-from understudy.evaluation import Scored, disagreements
+from understudy.answers import LABEL, TAGS
+from understudy.encoding.tokens import FIELD
+from understudy.evaluation import Scored, disagreements, span_facts
 from understudy.pipeline.exits import left
 from understudy.pipeline.forms import raw_rows
 from understudy.pipeline.journal import Facts
@@ -45,9 +46,7 @@ def evidence(
             _example(material, scored, rows[i], i) | _who_says_what(material, scored, i) for i in apart if one_label
         ],
         "reliability": {
-            name: reliability(scored[name].confidence, scored[name].correct)
-            for name in ("teacher", "twin", "student", "artefact")
-            if softens
+            name: reliability(*scored[name].judged) for name in ("teacher", "twin", "student", "artefact") if softens
         },
         "coverage": coverage_curve(artefact.confidence, artefact.correct) if one_label else [],
         "exits": _exits(material, artefact, rows),
@@ -55,8 +54,11 @@ def evidence(
         "how": _how(material),
     }
     if softens:
-        found["reliability"]["artefact_before"] = reliability(artefact.confidence_before, artefact.correct)
-    if not one_label:
+        found["reliability"]["artefact_before"] = reliability(*artefact.judged_before)
+    if material.task.answer is TAGS:
+        words = [row[FIELD] for row in rows]
+        found["spans"] = span_facts(words, teacher, artefact, label_names=material.splits.label_names)
+    elif not one_label:
         found["apart"] = [_apart(material, scored, rows[i], i) for i in apart]
     if not material.task.answer.decides:
         found["residuals"] = _residuals(material, scored)
@@ -169,6 +171,7 @@ def _how(material: Material) -> dict[str, str]:
         "label": "one temperature per model, fitted on validation; ECE over 15 bins of equal width",
         "labels": "one temperature per model and one threshold per label, chosen on validation; a row is right where "
         "all of its labels are",
+        "tags": "one temperature per model, fitted on the words of validation; ECE of words, over 15 bins",
     }
     speed = f"on {threads} thread{'s' if threads != 1 else ''}, from the raw input to the label"
     return {

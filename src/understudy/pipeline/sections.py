@@ -310,7 +310,7 @@ class Recipe(Section):
 
     task: Name | None = Field(
         None,
-        description="text-classification, pair-classification, multi-label, regression, "
+        description="text-classification, pair-classification, multi-label, regression, token-classification, "
         "image-classification, tabular-classification or tabular-regression; "
         "from the columns and the labels when unset.",
     )

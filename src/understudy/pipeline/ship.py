@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from understudy import runtime, students
@@ -26,6 +25,7 @@ from understudy.pipeline.learn import save_module
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.timing import declared_threads
 from understudy.statistics import METRICS, softmax, threshold_for
+from understudy.targets.signals import to_file
 from understudy.teachers import Loaded, score_rows
 
 TIMED_ROWS, SECONDS = 128, 0.2  # a rung's speed: the best pass over so many rows
@@ -84,8 +84,9 @@ def ship(
     shutil.rmtree(material.folder / "quantised", ignore_errors=True)
     if rung.module is not student:
         save_module(rung.module, material.folder / "quantised")
-    scores = {"artefact": logits.astype(np.float32), "student": reference.astype(np.float32)}
-    write_tensors(material.folder / "scores" / "validation.safetensors", scores)
+    write_tensors(
+        material.folder / "scores" / "validation.safetensors", to_file({"artefact": logits, "student": reference})
+    )
     return {
         "gates": gates,
         "passed": passed,

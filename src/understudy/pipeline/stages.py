@@ -342,6 +342,8 @@ def _task_of(data: Splits) -> str:
         return "image-classification"
     if data.scale is not None:
         return "regression"
+    if data.train.labels.dtype.kind == "O":
+        return "token-classification"
     if data.train.labels.ndim == 2:
         return "multi-label"
     return "pair-classification" if data.pairs else "text-classification"

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from understudy import students
+from understudy.answers import TAGS
 from understudy.data.feed import Feed
 from understudy.data.views import shift
-from understudy.encoding import PixelEncoder, load_encoder
+from understudy.encoding import PixelEncoder, TokenEncoder, load_encoder
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
 from understudy.pipeline.cuts import Cut
@@ -27,6 +28,7 @@ from understudy.pipeline.watching import watching
 from understudy.targets.lock import locked
 from understudy.tasks.image_classification import pixel_encoder, pixel_statistics
 from understudy.tasks.text_classification import subword_encoder
+from understudy.tasks.token_classification import said_of_limit, token_encoder
 from understudy.teachers import Loaded, boosting, describe, open_teacher, settle
 from understudy.teachers.own import save_teacher
 from understudy.training import Settings, probe, train
@@ -74,6 +76,11 @@ def _met(material: Material, given: Loaded) -> Loaded:
         raise UsageError(
             f"the teacher is a function of raw rows ({given.description}), which cannot run in a training step: "
             "use teacher.targets=stored, with an objective that reads nothing but its logits"
+        )
+    if given.ask is not None and material.task.answer is TAGS:
+        raise TeacherError(
+            f"the teacher is a function of raw rows ({given.description}), and a {material.task.name} wants logits of "
+            "words: name the folder of a transformers model"
         )
     return settle(given, material.splits.label_names, material.splits.validation.inputs)
 
@@ -163,6 +170,12 @@ def _shortened(loaded: Loaded, material: Material) -> Loaded:
     if loaded.tokenizer is None or material.recipe.data.limit is not None:
         return loaded
     theirs: Any = loaded.encoder
+    if isinstance(theirs, TokenEncoder):
+        words = token_encoder(
+            loaded.tokenizer, material.splits.train.inputs, positions=loaded.positions, token_types=theirs.token_types
+        )
+        said = said_of_limit(words, material.splits.train.inputs, "sub-word tokens")
+        return replace(loaded, encoder=words, notes=(*loaded.notes, said))
     encoder = subword_encoder(
         loaded.tokenizer,
         material.splits.train.inputs,

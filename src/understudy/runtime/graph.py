@@ -11,6 +11,7 @@ import numpy as np
 from understudy.encoding import Encoder
 from understudy.errors import ArtefactError
 from understudy.extras import require
+from understudy.ragged import Ragged, at_places, in_order
 
 
 class GraphModel:
@@ -41,14 +42,24 @@ class GraphModel:
         if "logits" not in self._outputs:
             raise ArtefactError(f'{path} has no output "logits"; it has {", ".join(self._outputs)}')
 
-    def logits(self, encoder: Encoder, features: Any, *, batch: int) -> np.ndarray:
-        """float32 [N, K]; rows of like length go together, so that little is spent on padding."""
+    def logits(self, encoder: Encoder, features: Any, *, batch: int) -> Any:
+        """float32 [N, K]; of sentences a `Ragged` with a row of K for every word that there was room for.
+
+        Rows of like length go together, so that little is spent on padding.
+        """
         found: np.ndarray | None = None
+        words: list[tuple[np.ndarray, Ragged]] = []
         for rows, inputs in batches(encoder, features, batch):
             logits = self.run(inputs)["logits"]
+            if logits.ndim == 3:
+                answering: Any = encoder
+                words.append((rows, at_places(logits, answering.places(features, rows))))
+                continue
             if found is None:
                 found = np.empty((len(features), logits.shape[1]), logits.dtype)
             found[rows] = logits
+        if words:
+            return in_order(words)
         assert found is not None
         return found
 

@@ -13,6 +13,7 @@ import numpy as np
 from understudy.encoding import Encoder, RowError, WordEncoder, load_encoder
 from understudy.errors import ArtefactError, StoreError, UsageError
 from understudy.files import read_tensors
+from understudy.ragged import Ragged
 from understudy.runtime.artefact import find, read_manifest
 from understudy.runtime.exits import ExitsModel
 from understudy.runtime.graph import GraphModel
@@ -49,11 +50,12 @@ class Predictor:
                          below the threshold chosen on validation; the label is given all the same
         a score:         ``score``, on the scale of the data
         several labels:  ``labels``, those that hold, and ``probabilities`` {label: p}
+        tags of words:   ``tags`` and ``spans``, see `understudy.runtime.tagger`
 
         A bare string stands for the only column of the task. Where a row was longer than its encoder's limit, and lost
         its end, it also has ``truncated``, true.
         """
-        rows = _sequence(rows)
+        rows = as_sequence(rows)
         logits, cut = self._said(rows, batch=batch)
         answers = list(map(self._answer, rows, self._voice.said(logits)))
         for row in np.flatnonzero(cut).tolist():
@@ -84,17 +86,18 @@ class Predictor:
         best = logits.argmax()  # of a row with NaN it is the NaN
         return self.labels[best] if isfinite(logits[best]) else self.labels[int(finite(logits[None]).argmax())]
 
-    def predict_proba(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
+    def predict_proba(self, rows: Sequence[Row], *, batch: int = 32) -> Any:
         """float64 [N, K]: softmax(logits / temperature), the temperature fitted on validation; of several labels the
-        sigmoid of each.
+        sigmoid of each; of tags a `Ragged` [M, K], a row of K for every word.
 
         Raises:
             UsageError: an artefact that gives scores.
         """
         return self._voice.probabilities(self.logits(rows, batch=batch))
 
-    def numbers(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
-        """What `predict` says as one array, float64: probabilities [N, K], or scores [N] on the scale of the data."""
+    def numbers(self, rows: Sequence[Row], *, batch: int = 32) -> Any:
+        """What `predict` says as one array, float64: probabilities [N, K], or scores [N] on the scale of the data; of
+        tags as `predict_proba`."""
         return self._voice.numbers(self.logits(rows, batch=batch))
 
     def _answer(self, row: Row, said: dict[str, Any]) -> dict[str, Any]:
@@ -104,24 +107,27 @@ class Predictor:
         if not self._one_label:
             raise UsageError(f"this artefact's answer is {self.manifest['answer']}, not one label a row: use predict")
 
-    def logits(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
-        """float32 [N, K], in the order of the rows. Raises RowError (a DataError) naming row and column.
+    def logits(self, rows: Sequence[Row], *, batch: int = 32) -> Any:
+        """float32 [N, K], in the order of the rows; of tags a `Ragged`. Raises RowError (a DataError) naming row and
+        column.
 
         Where a model has exits they are those of the exit that answered, divided by that exit's own temperature.
         """
         return self._said(rows, batch=batch)[0]
 
-    def _said(self, rows: Sequence[Row], *, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    def _said(self, rows: Sequence[Row], *, batch: int) -> tuple[Any, np.ndarray]:
         """`logits`, and bool [N]: which rows were cut; or [0] where none ever is."""
         model = self._model
         if isinstance(model, Lookup):
-            return model.logits(self._columns(_sequence(rows))), np.zeros(0, bool)
-        found, cut = [np.zeros((0, len(self.labels)), np.float32)], [np.zeros(0, bool)]
+            return model.logits(self._columns(as_sequence(rows))), np.zeros(0, bool)
+        found: list[Any] = [self._voice.nothing]
+        cut = [np.zeros(0, bool)]
         for features in self._encoded(rows):
             found.append(model.logits(self._encoder, features, batch=batch))
             if getattr(features, "cut", None) is not None:
                 cut.append(features.cut)
-        return np.concatenate(found), np.concatenate(cut)
+        ragged = isinstance(found[0], Ragged)
+        return Ragged.join(found) if ragged else np.concatenate(found), np.concatenate(cut)
 
     def exits(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
         """int64 [N]: which exit answers each row, counted from 0, the shallowest first.
@@ -152,7 +158,7 @@ class Predictor:
 
     def _encoded(self, rows: Sequence[Row]) -> Iterator[Any]:
         """Features, some thousand rows at a time."""
-        rows = _sequence(rows)
+        rows = as_sequence(rows)
         step = _IMAGES if self._encoder.kind == "pixels" else _TEXTS
         for start in range(0, len(rows), step):
             try:
@@ -210,6 +216,10 @@ def _load(folder: Path, *, threads: int) -> Predictor:
         model = kinds[kind]()
     except StoreError as error:
         raise ArtefactError(str(error)) from error
+    if manifest.get("answer") == "tags":
+        from understudy.runtime.tagger import Tagger
+
+        return Tagger(manifest, encoder, model)
     return Predictor(manifest, encoder, model)
 
 
@@ -225,7 +235,8 @@ def _lookup(encoder: Encoder, path: Path) -> Lookup:
     return Lookup(encoder, model)
 
 
-def _sequence(rows: Any) -> Sequence[Row]:
+def as_sequence(rows: Any) -> Sequence[Row]:
+    """Rows as they came. Raises UsageError for a single one."""
     if isinstance(rows, str | bytes | Mapping):
         raise UsageError(f"wanted a list of rows, got one {type(rows).__name__}; use predict_one, or put it in a list")
     return rows if isinstance(rows, Sequence) else list(rows)

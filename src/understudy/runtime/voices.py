@@ -9,18 +9,22 @@ import numpy as np
 
 from understudy.answers import LABELS, Scale, sigmoid
 from understudy.errors import ArtefactError, UsageError
+from understudy.ragged import Ragged
 
 
 class Voice(Protocol):
-    """Logits [N, K] in, columns of the answer out."""
+    """Logits [N, K], or a `Ragged` of those of words, in; columns of the answer out."""
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+    nothing: Any
+    """The logits of no row."""
+
+    def probabilities(self, logits: Any) -> Any:
         """float64 [N, K]. Raises UsageError where logits are no probabilities."""
 
-    def numbers(self, logits: np.ndarray) -> np.ndarray:
+    def numbers(self, logits: Any) -> Any:
         """float64: the probabilities [N, K], or scores [N]."""
 
-    def said(self, logits: np.ndarray) -> list[dict[str, Any]]:
+    def said(self, logits: Any) -> list[dict[str, Any]]:
         """For each row what is added to its columns."""
 
 
@@ -30,15 +34,11 @@ class OneLabel:
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self.labels = tuple(manifest["labels"])
         self._temperature, self._abstain_below = float(manifest["temperature"]), float(manifest["abstain_below"])
+        self.nothing = np.zeros((0, len(self.labels)), np.float32)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """softmax(logits / temperature)."""
-        scaled = finite(logits).astype(np.float64)
-        scaled /= self._temperature
-        scaled -= scaled.max(axis=1, keepdims=True)
-        np.exp(scaled, out=scaled)
-        scaled /= scaled.sum(axis=1, keepdims=True)
-        return scaled
+        return _softmax(finite(logits), self._temperature)
 
     numbers = probabilities
 
@@ -60,6 +60,7 @@ class Score:
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self._scale = Scale(**manifest["scale"])
+        self.nothing = np.zeros((0, 1), np.float32)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Raises UsageError."""
@@ -81,6 +82,7 @@ class Several:
         self.labels = tuple(manifest["labels"])
         self._temperature = float(manifest["temperature"])
         self._thresholds = [float(manifest["label_thresholds"][name]) for name in self.labels]
+        self.nothing = np.zeros((0, len(self.labels)), np.float32)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """The sigmoid of each logit / temperature."""
@@ -100,10 +102,32 @@ class Several:
         ]
 
 
-VOICES: Mapping[str, type[OneLabel] | type[Score] | type[Several]] = {
+class Tags:
+    """``tags``: the number of the likeliest tag of every word that there was room for."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self._temperature = float(manifest["temperature"])
+        self.nothing = Ragged(np.zeros((0, len(manifest["labels"])), np.float32), np.zeros(1, np.int64))
+
+    def probabilities(self, logits: Ragged) -> Ragged:
+        """softmax(logits / temperature) of every word."""
+        finite(logits)
+        return logits.holding(_softmax(logits.values, self._temperature))
+
+    numbers = probabilities
+
+    def said(self, logits: Ragged) -> list[dict[str, Any]]:
+        """See the class."""
+        finite(logits)
+        best = logits.holding(logits.values.argmax(axis=1))
+        return [{"tags": best[row]} for row in range(len(best))]
+
+
+VOICES: Mapping[str, type[OneLabel] | type[Score] | type[Several] | type[Tags]] = {
     "label": OneLabel,
     "score": Score,
     "labels": Several,
+    "tags": Tags,
 }
 
 
@@ -122,23 +146,34 @@ def voice_of(manifest: Mapping[str, Any]) -> Voice:
         raise ArtefactError(f"the artefact lacks what its answers need ({error}); export it again") from error
 
 
-def finite(logits: np.ndarray) -> np.ndarray:
+def _softmax(logits: np.ndarray, temperature: float) -> np.ndarray:
+    scaled: np.ndarray = logits.astype(np.float64)
+    scaled /= temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    np.exp(scaled, out=scaled)
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    return scaled
+
+
+def finite(logits: Any) -> Any:
     """The logits [N, K] as they are. Raises ArtefactError naming the first row with one that is not finite."""
-    if not np.isfinite(logits).all():
-        row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
+    values = logits.values if isinstance(logits, Ragged) else logits
+    if not np.isfinite(values).all():
+        place = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        row = int(logits.owners[place]) if isinstance(logits, Ragged) else place
         raise ArtefactError(f"the model answered row {row + 1} with a logit that is not a finite number")
     return logits
 
 
 def same_answers(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> float:
-    """Share of rows with the same label or labels; of scores, those that differ by less than a thousandth.
+    """Share of rows with the same label, labels or tags; of scores, those that differ by less than a thousandth.
 
     >>> same_answers([{"score": 1.0}], [{"score": 1.0001}]), same_answers([{"label": "a"}], [{"label": "b"}])
     (1.0, 0.0)
     """
     if len(ours) != len(theirs) or not ours:
         return 0.0
-    key = next(name for name in ("label", "score", "labels") if name in ours[0])
+    key = next(name for name in ("label", "score", "labels", "tags") if name in ours[0])
     if key == "score":
         same = [abs(a[key] - b[key]) <= 1e-3 * max(1.0, abs(a[key])) for a, b in zip(ours, theirs, strict=True)]
     else:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from understudy.errors import UsageError, choices
+from understudy.statistics.entities import ENTITIES
 from understudy.statistics.metrics import CLASSES, Metric
 from understudy.statistics.scores import SCORES, SEVERAL
 
-METRICS: Mapping[str, Metric] = MappingProxyType({one.name: one for one in (*CLASSES, *SCORES, *SEVERAL)})
+METRICS: Mapping[str, Metric] = MappingProxyType({one.name: one for one in (*CLASSES, *SCORES, *SEVERAL, *ENTITIES)})
 
 
 def metric_named(name: str | Metric) -> Metric:

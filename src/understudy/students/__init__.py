@@ -13,12 +13,13 @@ from understudy.students.families.gru import Gru
 from understudy.students.families.ngram import Ngram
 from understudy.students.families.static import Static
 from understudy.students.families.table import Table
+from understudy.students.families.tagging import TagConv, TagGru
 from understudy.students.families.transformer import Transformer
 from understudy.students.families.vectors import principal_components, static_vectors
 from understudy.students.families.vision import Cnn, Mlp, Normalised
 from understudy.students.quantised import fake_quantised, plain
 from understudy.students.saving import bytes_on_disk, load, parameters, save
-from understudy.students.student import Student
+from understudy.students.student import Student, of_words
 
 __all__ = [
     "Cnn",
@@ -32,6 +33,8 @@ __all__ = [
     "Static",
     "Student",
     "Table",
+    "TagConv",
+    "TagGru",
     "Transformer",
     "bytes_on_disk",
     "cut",
@@ -39,6 +42,7 @@ __all__ = [
     "inheritance",
     "layer_stack",
     "load",
+    "of_words",
     "parameters",
     "plain",
     "principal_components",

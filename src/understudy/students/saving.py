@@ -19,6 +19,7 @@ from understudy.students.families.gru import Gru
 from understudy.students.families.ngram import Ngram
 from understudy.students.families.static import Static
 from understudy.students.families.table import Table
+from understudy.students.families.tagging import TagConv, TagGru
 from understudy.students.families.transformer import Transformer
 from understudy.students.families.vision import Cnn, Mlp, Normalised
 from understudy.students.student import Student
@@ -32,6 +33,8 @@ FAMILIES: dict[str, type[nn.Module]] = {
     "mlp": Mlp,
     "ngram": Ngram,
     "static": Static,
+    "tag_conv": TagConv,
+    "tag_gru": TagGru,
     "table": Table,
     "transformer": Transformer,
 }

@@ -13,6 +13,26 @@ from understudy.records import Outputs
 from understudy.signals import depth_of, resolve
 
 
+def of_words(signals: Mapping[str, Tensor], places: Tensor | None) -> dict[str, Tensor]:
+    """The signals with logits of words in the place of those of a model's own positions.
+
+    >>> of_words({"logits": torch.arange(6.0).view(1, 3, 2)}, torch.tensor([[1, -1]]))["logits"][0, 0]
+    tensor([2., 3.])
+
+    Args:
+        signals: ``logits`` and ``NAME.logits`` are [N, L, K]; the others stay as they are.
+        places: int64 [N, W], see `understudy.records.Batch`; None: nobody asks for words. Behind a row's last word
+            (-1) stands whatever is at the first place, which no mask counts.
+    """
+    if places is None:
+        return dict(signals)
+    there = places.clamp(min=0)[:, :, None]
+    return {
+        name: value.gather(1, there.expand(-1, -1, value.shape[-1])) if name.rpartition(".")[2] == "logits" else value
+        for name, value in signals.items()
+    }
+
+
 class Student(nn.Module):
     """Wraps a module so that a forward gives ``Outputs`` with the signals it was bound to, ``logits`` unless said.
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.targets.check import Arrays, same_layout
+from understudy.targets.check import same_layout
 from understudy.targets.shards import Shard
+from understudy.targets.signals import Signal, Signals, joined, numbers, taken
 
 
 class Rows:
@@ -19,7 +20,7 @@ class Rows:
         self._in_memory = in_memory
         self._place: dict[bytes, int] = {}
         self._ends: list[int] = []
-        self._held: Arrays | None = None
+        self._held: Signals | None = None
 
     def __len__(self) -> int:
         return len(self._place)
@@ -38,29 +39,35 @@ class Rows:
         self._ends.append(start + len(shard.keys))
         self._held = None
 
-    def gather(self, keys: Sequence[bytes], signals: Iterable[str] | None = None) -> Arrays:
-        """Signal -> array [N, ...] in the order of the keys. Raises KeyError, and where there is no shard always."""
+    def gather(self, keys: Sequence[bytes], signals: Iterable[str] | None = None) -> Signals:
+        """Signal -> array [N, ...], or a `Ragged` of N rows, in the order of the keys.
+
+        Raises KeyError, and where there is no shard always.
+        """
         if not self.shards:
             raise KeyError("no shard")
         rows = np.array(list(map(self._place.__getitem__, keys)), np.int64)
         wanted = self.shards[0].signals if signals is None else signals
         if self._held is None and self._bytes() <= self._in_memory:
             names = self.shards[0].signals
-            self._held = {name: np.concatenate([shard.signals[name] for shard in self.shards]) for name in names}
+            self._held = {name: joined([shard.signals[name] for shard in self.shards]) for name in names}
         if self._held is not None:
-            return {name: self._held[name][rows] for name in wanted}
+            return {name: taken(self._held[name], rows) for name in wanted}
         return self._from_files(rows, wanted)
 
     def _bytes(self) -> int:
-        return sum(array.nbytes for shard in self.shards for array in shard.signals.values())
+        return sum(numbers(signal).nbytes for shard in self.shards for signal in shard.signals.values())
 
-    def _from_files(self, rows: NDArray[np.int64], wanted: Iterable[str]) -> Arrays:
+    def _from_files(self, rows: NDArray[np.int64], wanted: Iterable[str]) -> Signals:
         where = np.searchsorted(self._ends, rows, side="right")
-        first = {name: self.shards[0].signals[name] for name in wanted}
-        result = {name: np.empty((len(rows), *array.shape[1:]), array.dtype) for name, array in first.items()}
-        for i in np.unique(where).tolist():
-            inside, shard = where == i, self.shards[i]
-            local = rows[inside] - (self._ends[i] - len(shard.keys))
-            for name, array in result.items():
-                array[inside] = shard.signals[name][local]
-        return result
+        parts: dict[str, list[Signal]] = {name: [] for name in wanted}
+        inside = [np.flatnonzero(where == i) for i in np.unique(where)]
+        for mine in inside:
+            i = int(where[mine[0]])
+            local = rows[mine] - (self._ends[i] - len(self.shards[i].keys))
+            for name, found in parts.items():
+                found.append(taken(self.shards[i].signals[name], local))
+        if not inside:
+            return {name: taken(self.shards[0].signals[name], rows) for name in parts}
+        back = np.argsort(np.concatenate(inside), kind="stable")
+        return {name: taken(joined(found), back) for name, found in parts.items()}

@@ -17,7 +17,7 @@ import numpy as np
 
 from understudy.errors import StoreError, UsageError
 from understudy.files import file_hash, read_tensors, write_tensors
-from understudy.targets.check import Arrays
+from understudy.targets.signals import Layout, Signals, from_file, layout, to_file
 
 KEYS = "keys"
 _NAME = re.compile(r"(\d{5,})-([0-9a-f]{32})\.safetensors")
@@ -31,12 +31,12 @@ class Shard:
 
     path: Path
     keys: tuple[bytes, ...]
-    signals: Arrays
+    signals: Signals
 
     @property
-    def layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+    def layout(self) -> dict[str, Layout]:
         """Signal -> (dtype, shape of one row); the same in every shard of a store."""
-        return {name: (array.dtype.name, array.shape[1:]) for name, array in sorted(self.signals.items())}
+        return {name: layout(signal) for name, signal in sorted(self.signals.items())}
 
 
 def pack(key: str) -> bytes:
@@ -55,13 +55,13 @@ def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if _NAME.fullmatch(entry.name)) if folder.is_dir() else []
 
 
-def write(folder: Path, keys: Sequence[bytes], signals: Arrays) -> Path:
+def write(folder: Path, keys: Sequence[bytes], signals: Signals) -> Path:
     """Writes one more shard whole, or nothing. The caller holds the folder's lock. Raises DiskFull."""
     draft = folder / _DRAFT
     taken = [int(match[1]) for entry in folder.iterdir() if (match := _NAME.match(entry.name))]  # .corrupt ones too
     number = max(taken, default=-1) + 1
     packed = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), 16)
-    write_tensors(draft, {KEYS: packed, **signals})
+    write_tensors(draft, {KEYS: packed, **to_file(signals)})
     path = folder / f"{number:05d}-{file_hash(draft)}.safetensors"
     os.replace(draft, path)
     _sync(folder)
@@ -73,9 +73,9 @@ def read(path: Path) -> Shard:
     match = _NAME.fullmatch(path.name)
     if match is None or file_hash(path) != match[2]:
         raise StoreError(f"{path} is corrupt: its content does not have the hash in its name")
-    signals = read_tensors(path)
-    packed = signals.pop(KEYS)
-    return Shard(path, tuple(row.tobytes() for row in packed), signals)
+    arrays = read_tensors(path)
+    packed = arrays.pop(KEYS)
+    return Shard(path, tuple(row.tobytes() for row in packed), from_file(arrays))
 
 
 def sweep(folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Stored targets: what a teacher says about each content, asked once.
 
     STORE/targets/<fingerprint>/manifest.json                     whose targets (identity), which labels a source knows
-                                00000-<hash>.safetensors          keys [n, 16] and one array [n, ...] per signal
+                                00000-<hash>.safetensors          keys [n, 16] and one array [n, ...] per signal; of
+                                                                  words [m, K] and offsets [n + 1], without padding
                                 lock                              while somebody writes
 
 Rows are joined by content key, so shuffling, packing, resuming or appending cannot misalign them.
@@ -19,7 +20,6 @@ from numpy.typing import NDArray
 
 from understudy.errors import StoreError, TeacherError, UsageError
 from understudy.targets import check, shards
-from understudy.targets.check import Arrays
 from understudy.targets.identity import (
     Support,
     fingerprint,
@@ -32,8 +32,9 @@ from understudy.targets.identity import (
 from understudy.targets.lock import locked
 from understudy.targets.rows import Rows
 from understudy.targets.shards import pack
+from understudy.targets.signals import Signals, taken
 
-Score = Callable[[list[int]], Arrays]
+Score = Callable[[list[int]], Signals]
 IN_MEMORY = 1 << 30  # bytes of signals up to which they are held as one array each; beyond, files are mapped
 
 
@@ -97,7 +98,8 @@ class Store:
 
         Args:
             keys: content keys of the rows; those that are stored already cost nothing.
-            score: positions in ``keys`` -> {signal: array [n, ...]}, rows in that order. Called once per shard.
+            score: positions in ``keys`` -> {signal: array [n, ...], or a `Ragged` of n rows}, in that order. It is
+                called once per shard.
             shard_rows: rows per shard, and what a kill can cost.
             dtype: how floating signals are stored; integers stay as they are.
             on_progress: called with (rows scored, rows to score), first with 0.
@@ -144,7 +146,8 @@ class Store:
             signals = check.answers(score(block), len(block), dtype=dtype)
             bad = check.first_bad(signals)
             good = [i for i in range(len(block)) if bad is None or check.finite(signals, i)]
-            self._append([pack(keys[block[i]]) for i in good], {name: array[good] for name, array in signals.items()})
+            kept = {name: taken(signal, good) for name, signal in signals.items()}
+            self._append([pack(keys[block[i]]) for i in good], kept)
             if bad is not None:
                 raise TeacherError(
                     f'the teacher\'s "{bad.signal}" of row {block[bad.row]:,} (content {keys[block[bad.row]]}) is '
@@ -156,8 +159,10 @@ class Store:
             on_progress(done, len(rows))
         return done
 
-    def read(self, keys: Sequence[str], *, signals: Iterable[str] | None = None) -> Arrays:
+    def read(self, keys: Sequence[str], *, signals: Iterable[str] | None = None) -> Signals:
         """Signal -> array [N, ...], one row per key, in the order of the keys; ``signals`` are those wanted, None: all.
+
+        Of words it is a `Ragged` of N rows.
 
         Raises:
             StoreError: some keys are not stored; they are counted.
@@ -258,7 +263,7 @@ class Store:
         except OSError as error:
             self.notes.append(f"{path.name} could not be renamed ({error.strerror}); it is not read")
 
-    def _append(self, keys: list[bytes], signals: Arrays) -> None:
+    def _append(self, keys: list[bytes], signals: Signals) -> None:
         if not keys:
             return
         if self._rows.shards:  # before the file is there

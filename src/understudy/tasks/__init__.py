@@ -14,6 +14,7 @@ from understudy.tasks import (
     regression,
     tabular,
     text_classification,
+    token_classification,
 )
 from understudy.tasks.task import Task
 
@@ -24,7 +25,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         task.name: task
         for task in (
             *(text_classification.TASK, pair_classification.TASK, multi_label.TASK, regression.TASK),
-            *(image_classification.TASK, tabular.CLASSES, tabular.SCORES),
+            *(token_classification.TASK, image_classification.TASK, tabular.CLASSES, tabular.SCORES),
         )
     }
 )

@@ -15,7 +15,7 @@ from understudy.tasks.text_classification import show
 
 TASK = Task(
     name="multi-label",
-    layout=Layout((("text",), PAIRS[0]), answer="labels", label="labels"),
+    layout=Layout((("text",), PAIRS[0]), answer="labels", labels=("label", "labels")),
     metrics=("labels_micro_f1", "labels_macro_f1", "exact_match"),
     primary="labels_micro_f1",
     baselines=(label_shares, tfidf_svms),

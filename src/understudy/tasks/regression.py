@@ -23,7 +23,7 @@ def soft_scores(temperature: float, weight: Any) -> Term:
 
 TASK = Task(
     name="regression",
-    layout=Layout((("text",), PAIRS[0]), answer="score", label="score"),
+    layout=Layout((("text",), PAIRS[0]), answer="score", labels=("label", "score")),
     metrics=("pearson", "spearman", "r2"),
     primary="spearman",
     baselines=(mean_score, tfidf_ridge),

@@ -24,11 +24,12 @@ class Task:
         layout: columns of a row, and what its labels are.
         metrics: names of the metrics that are measured (``statistics.METRICS``).
         primary: the one that decides unless the recipe says another.
-        baselines: cheap models ``(splits) -> Baseline``; the first knows nothing of a row.
+        baselines: cheap models ``(splits) -> Baseline``; the first knows nothing of a row, or of a word only itself.
         families: student families that can learn it.
         show: a raw row -> what the report shows of it, ``{"text": ...}`` or ``{"image": "data:image/png;base64,..."}``.
         hard: builds the term that hears the labels: ``(weight, of=...)``.
         soft: builds the term that hears the teacher: ``(temperature, weight)``; a score has no temperature.
+        per: the mask that terms on logits count: rows, or words.
         problem: what transformers call it (``config.problem_type``).
     """
 
@@ -41,6 +42,7 @@ class Task:
     show: Callable[[Mapping[str, Any]], dict[str, str]]
     hard: Callable[..., Term]
     soft: Callable[[float, Weight], Term]
+    per: str = "examples"
 
     @property
     def answer(self) -> Answer:

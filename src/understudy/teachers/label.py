@@ -12,10 +12,13 @@ from torch import Tensor, nn
 
 from understudy.encoding import Encoder
 from understudy.errors import TeacherError
+from understudy.ragged import Ragged, at_places, in_order
 from understudy.students import Student
 
 Inputs = Mapping[str, Sequence[Any]]
-Scorer = Callable[[Sequence[int]], dict[str, np.ndarray]]
+Logits = Any
+"""float32 [N, K], or a `Ragged` with a row of K for every word of N sentences."""
+Scorer = Callable[[Sequence[int]], dict[str, Logits]]
 
 
 def score_rows(
@@ -25,26 +28,27 @@ def score_rows(
     *,
     batch_size: int = 64,
     order: Sequence[int] | None = None,
-) -> np.ndarray:
+) -> Logits:
     """Logits of every row, in the rows' own order whatever the batches were.
 
     The model runs in eval mode without gradients, and is left in the mode that it had.
 
     Args:
-        model: called with the encoder's inputs; gives a tensor [N, K] or an output with ``.logits``.
+        model: called with the encoder's inputs; gives a tensor [N, K] or an output with ``.logits``. From logits
+            [N, L, K] those of each word are taken, where the encoder says it stands.
         encoder: raw columns -> the model's inputs.
         inputs: raw column -> values.
         batch_size: rows per forward.
         order: columns to return, in this order; all where None.
 
     Returns:
-        float32 [N, K].
+        float32 [N, K]; of sentences a `Ragged` [M, K] with a row of K for every word that there was room for.
 
     Raises:
         TeacherError: a logit that is not finite, with its row.
     """
     found = _score(model, encoder, inputs, batch_size, order)
-    bad = np.flatnonzero(~np.isfinite(found).all(1))
+    bad = bad_rows(found)
     if len(bad):
         raise TeacherError(
             f"{type(model).__name__} gives logits that are not finite for {len(bad)} of {len(found)} rows, "
@@ -53,9 +57,14 @@ def score_rows(
     return found
 
 
-def _score(
-    model: nn.Module, encoder: Encoder, inputs: Inputs, batch_size: int, order: Sequence[int] | None
-) -> np.ndarray:
+def bad_rows(logits: Logits) -> np.ndarray:
+    """int64: rows in which a logit is not finite."""
+    if isinstance(logits, Ragged):
+        return np.unique(logits.owners[~np.isfinite(logits.values).all(1)])
+    return np.flatnonzero(~np.isfinite(logits).all(1))
+
+
+def _score(model: nn.Module, encoder: Encoder, inputs: Inputs, batch_size: int, order: Sequence[int] | None) -> Logits:
     features = encoder.encode(inputs)
     lengths = np.asarray(encoder.lengths(features))
     if not len(lengths):
@@ -63,15 +72,23 @@ def _score(
     rows = np.argsort(lengths, kind="stable")
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     found: np.ndarray | None = None
+    words: list[tuple[np.ndarray, Ragged]] = []
     with asked(model):
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
             arrays = encoder.collate(features, some)
             batch = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
             logits = logits_of(call(model, batch)).cpu().numpy()
+            if logits.ndim == 3:
+                answering: Any = encoder
+                words.append((some, at_places(logits, answering.places(features, some))))
+                continue
             if found is None:
                 found = np.empty((len(rows), logits.shape[1]), np.float32)
             found[some] = logits
+    if words:
+        ragged = in_order(words)
+        return ragged if order is None else ragged.holding(np.ascontiguousarray(ragged.values[:, list(order)]))
     assert found is not None
     return found if order is None else np.ascontiguousarray(found[:, list(order)])
 
@@ -89,7 +106,7 @@ def scorer(
     It does not refuse logits that are not finite: the store does, and keeps the good rows beside them.
     """
 
-    def score(rows: Sequence[int]) -> dict[str, np.ndarray]:
+    def score(rows: Sequence[int]) -> dict[str, Logits]:
         some = {name: [values[row] for row in rows] for name, values in inputs.items() if name in encoder.fields}
         return {"logits": _score(model, encoder, some, batch_size, order)}
 
@@ -120,11 +137,11 @@ def call(model: nn.Module, inputs: Mapping[str, Tensor], **more: Any) -> Any:
 
 
 def logits_of(output: Any) -> Tensor:
-    """The logits [N, K] of a model's output, fp32: a tensor, an output with ``.logits``, or a mapping."""
+    """The logits [N, K] or [N, L, K] of a model's output, fp32: a tensor, an output with ``.logits``, or a mapping."""
     found = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if found is None and isinstance(output, Mapping):
         found = output.get("logits")
-    if not isinstance(found, Tensor) or found.ndim != 2:
+    if not isinstance(found, Tensor) or found.ndim not in (2, 3):
         got = f"a tensor {list(found.shape)}" if isinstance(found, Tensor) else f"a {type(output).__name__}"
         raise TeacherError(f"wanted logits [N, K], or an output that has them, got {got}")
     return found.float()

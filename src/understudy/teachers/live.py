@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from understudy.errors import UsageError, choices
 from understudy.records import Batch, Targets
 from understudy.signals import resolve, signals_of
-from understudy.students import Student
+from understudy.students import Student, of_words
 from understudy.teachers.label import asked, call, logits_of
 from understudy.teachers.loaded import weights_hash
 
@@ -83,7 +83,7 @@ class Live:
 
         Raises:
             UsageError: a batch without this source's encoding, or a model without a signal it was bound to.
-            TeacherError: logits that are not [N, K].
+            TeacherError: logits that are not [N, K], or [N, L, K] where words have tags.
         """
         try:
             inputs = batch.inputs[self.name]
@@ -104,6 +104,7 @@ class Live:
         for signal in said:
             if signal == "logits" or signal.endswith(".logits"):
                 said[signal] = self._columns(logits_of(said[signal]))
+        said = of_words(said, batch.places.get(self.name))
         known = {} if self.support is None else {self.name: self.support.to(place)}
         return Targets({f"{self.name}.{signal}": value.detach() for signal, value in said.items()}, known)
 
@@ -114,7 +115,7 @@ class Live:
     def _columns(self, logits: Tensor) -> Tensor:
         """The model's columns where the data has these labels."""
         if self.order is not None:
-            logits = logits[:, self.order.to(logits.device)]
+            logits = logits[..., self.order.to(logits.device)]
         if self.support is None:
             return logits
         self._check_width(self.support, logits.shape[1], type(self.model).__name__)

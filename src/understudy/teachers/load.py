@@ -17,6 +17,7 @@ PROBLEMS = {
     "pair-classification": "single_label_classification",
     "multi-label": "multi_label_classification",
     "regression": "regression",
+    "token-classification": "single_label_classification",
 }
 """Tasks of texts, and what transformers calls their problem."""
 
@@ -45,7 +46,7 @@ def open_teacher(
             its own does not fit, with a note that says so.
         limit: the most ids per text; 256 or what the model can read, whichever is less, where None.
         seed: of a fresh head.
-        fields: columns of text that it reads, one or a pair.
+        fields: columns of text that it reads, one or a pair; or the one of words.
         scale: of the data's scores, for a regression.
 
     Raises:
@@ -58,6 +59,7 @@ def open_teacher(
         from understudy.teachers.text import open_text
 
         more: dict[str, Any] = {"fields": fields, "problem": PROBLEMS[task], "scale": scale}
+        more["words"] = task == "token-classification"
         return open_text(resolve(path_or_name), label_names=label_names, head=head, limit=limit, seed=seed, **more)
     if task != "image-classification":
         known = [*PROBLEMS, "image-classification"]

@@ -13,7 +13,7 @@ from torch import nn
 from understudy.encoding import Encoder
 from understudy.errors import TeacherError
 from understudy.files import content_hash
-from understudy.teachers.label import Inputs, Scorer, score_rows, scorer
+from understudy.teachers.label import Inputs, Logits, Scorer, score_rows, scorer
 from understudy.teachers.labels import Alignment
 
 Ask = Callable[[Inputs], np.ndarray]
@@ -56,8 +56,8 @@ class Loaded:
     members: tuple[Member, ...] = ()
     space: str = "probabilities"
 
-    def scores(self, inputs: Inputs, *, batch_size: int = 64) -> np.ndarray:
-        """Logits of every row, float32 [N, K], columns in the order of the data's labels.
+    def scores(self, inputs: Inputs, *, batch_size: int = 64) -> Logits:
+        """Logits of every row, float32 [N, K], columns in the order of the data's labels; of words a `Ragged`.
 
         Args:
             inputs: raw column -> values.
@@ -82,7 +82,7 @@ class Loaded:
         if self.ask is None:
             return scorer(self.model, self.encoder, inputs, order=self.label_order)
 
-        def score(rows: Sequence[int]) -> dict[str, np.ndarray]:
+        def score(rows: Sequence[int]) -> dict[str, Logits]:
             fields = self.encoder.fields
             return {"logits": self._asked({name: [inputs[name][row] for row in rows] for name in fields})}
 

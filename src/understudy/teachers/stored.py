@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from understudy.errors import UsageError, choices
+from understudy.ragged import Ragged
 from understudy.records import Batch, Targets
 from understudy.targets import Store
 
@@ -58,6 +59,8 @@ class Stored:
         device = getattr(batch.labels, "device", torch.device("cpu"))
         said = {}
         for signal, array in self.store.read(batch.keys, signals=self._signals).items():
+            if isinstance(array, Ragged):  # logits of words, as many as the batch is wide
+                array = array.padded(0.0, batch.masks["words"].shape[1])
             value = torch.from_numpy(array).to(device)
             # Stored halves are read as floats: every divergence is computed in fp32.
             said[f"{self.name}.{signal}"] = value.float() if value.dtype == torch.float16 else value

@@ -1,4 +1,4 @@
-"""A text classifier from a transformers folder, with its own tokenizer."""
+"""A text classifier, or one of words, from a transformers folder, with its own tokenizer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from understudy.answers import Scale
-from understudy.encoding import SubwordEncoder
+from understudy.encoding import SubwordEncoder, TokenEncoder
 from understudy.errors import TeacherError
 from understudy.teachers import folder as folders
 from understudy.teachers.label import score_rows
@@ -32,20 +32,23 @@ def open_text(
     fields: Sequence[str] = ("text",),
     problem: str = "single_label_classification",
     scale: Scale | None = None,
+    words: bool = False,
 ) -> Loaded:
-    """A BERT-like classifier and its encoder; see ``open_teacher``."""
-    from transformers import AutoModelForSequenceClassification
+    """A BERT-like classifier and its encoder; see ``open_teacher``. ``words``: it tags them."""
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
     folders.inspect(folder)
     tokenizer = _tokenizer(folder)
     model, alignment, notes = read_model(
-        AutoModelForSequenceClassification, folder, label_names, head=head, seed=seed, problem=problem, scale=scale
-    )
+        AutoModelForTokenClassification if words else AutoModelForSequenceClassification,
+        folder, label_names, head=head, seed=seed, problem=problem, scale=scale,
+    )  # fmt: skip
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise TeacherError(f"teacher {folder}: its tokenizer has {len(tokenizer)} entries and its embedding {rows}")
     positions = _positions(model, tokenizer)
-    encoder = SubwordEncoder(
+    kind: type[SubwordEncoder] | type[TokenEncoder] = TokenEncoder if words else SubwordEncoder
+    encoder = kind(
         tokenizer.backend_tokenizer,
         limit=min(positions, limit or _MOST),
         fields=fields,
@@ -104,14 +107,15 @@ def _wants_types(model: nn.Module, tokenizer: Any, *, pair: bool) -> bool:
     return bool(any(tokenizer.backend_tokenizer.encode(*texts).type_ids))
 
 
-def _check_padding(model: nn.Module, encoder: SubwordEncoder, folder: Path) -> None:
+def _check_padding(model: nn.Module, encoder: SubwordEncoder | TokenEncoder, folder: Path) -> None:
     """A row must score the same beside a longer one: a wrong padding id or an ignored mask would spoil every target."""
+    long, short = (text.split() if isinstance(encoder, TokenEncoder) else text for text in (_LONG, _SHORT))
     try:
-        together = score_rows(model, encoder, {name: [_LONG, _SHORT] for name in encoder.fields})
-        alone = score_rows(model, encoder, {name: [_SHORT] for name in encoder.fields})
+        together = score_rows(model, encoder, {name: [long, short] for name in encoder.fields})
+        alone = score_rows(model, encoder, {name: [short] for name in encoder.fields})[0]
     except Exception as error:
         raise TeacherError(f"teacher {folder} fails on two short texts: {folders.line(error)}") from error
-    worst = float(abs(together[1] - alone[0]).max())
+    worst = float(abs(together[1] - alone).max())
     if not worst <= 1e-3 * max(1.0, float(torch.from_numpy(alone).abs().max())):
         raise TeacherError(
             f"teacher {folder}: padding changes its logits by {worst:.2g}; set pad_token in its tokenizer and "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from understudy.errors import UsageError, choices
 from understudy.objectives import Term
 from understudy.records import Batch, Outputs, Targets
-from understudy.students import Student
+from understudy.students import Student, of_words
 
 RESERVED = ("loss", "agreement")  # what is logged beside the terms
 
@@ -94,13 +94,15 @@ class Distillation(nn.Module):
         )  # one score agrees with nothing
         if watch and several and "teacher.logits" in targets:
             same = outputs["student.logits"].argmax(-1) == targets["teacher.logits"].argmax(-1)
-            sums["agreement"] = same.sum() * (len(batch) / same.numel())
+            there = batch.masks["words"] != 0 if "words" in batch.masks else torch.ones_like(same)
+            sums["agreement"] = (same & there).sum() * (len(batch) / there.sum().clamp(min=1))
         return sums
 
     def _hear(self, batch: Batch, targets: Targets) -> tuple[Outputs, Targets]:
         said: dict[str, Tensor] = {}
         for name, student in zip(self.names, self.students, strict=True):
-            said |= student(batch.inputs.get(name, batch.inputs["student"])).signals
+            heard = student(batch.inputs.get(name, batch.inputs["student"])).signals
+            said |= of_words(heard, batch.places.get(name, batch.places.get("student")))
         own = {key.removeprefix("student."): value for key, value in said.items() if key.startswith("student.")}
         exits = {key: value for key, value in own.items() if key.startswith("exit.")}
         mirror = {f"self.{key}": value for key, value in own.items()}

@@ -8,15 +8,19 @@ from typing import Any
 from torch import nn
 
 from understudy import students
+from understudy.answers import TAGS
 from understudy.encoding.sequences import FIRST
 from understudy.pipeline.kinds.lookups import Vectors, word_vectors
+from understudy.pipeline.kinds.taggers import taggers
 from understudy.pipeline.material import Apprentice, Material
 from understudy.tasks.text_classification import sequence_encoder
 from understudy.teachers import Loaded
 
 
 def sequences(material: Material, teacher: Loaded) -> Apprentice:
-    """A conv, a gru or a transformer, by the recipe's family."""
+    """A conv, a gru or a transformer, by the recipe's family; of words that are to be tagged see `taggers`."""
+    if material.task.answer is TAGS:
+        return taggers(material, teacher)
     recipe, texts = material.recipe.student, material.shown.texts
     encoder = sequence_encoder(texts, words=recipe.words, buckets=recipe.buckets or 0, limit=material.recipe.data.limit)
     shape: dict[str, Any] = {

@@ -55,36 +55,48 @@ class Gru(nn.Module):
         lengths = attention_mask.sum(1)
         mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]
         vectors = self.words(input_ids, mask).transpose(0, 1)  # [L, N, D]
-        read = self._operator if torch.compiler.is_exporting() else self._read
-        return self.head(pooled(read(vectors, lengths).transpose(0, 1), mask))
+        read = both_ways_exported if torch.compiler.is_exporting() else both_ways
+        return self.head(pooled(read(self.rightward, self.leftward, vectors, lengths).transpose(0, 1), mask))
 
-    def _read(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """States [L, N, 2 H] of both directions; padding lies behind a row's words in each.
 
-        What is read from right to left is turned within its length, and its states stay turned: maximum and mean do
-        not ask for the order.
-        """
-        place = torch.arange(len(vectors), device=vectors.device)[:, None]
-        turned = torch.where(place < lengths, lengths - 1 - place, place)[:, :, None].expand_as(vectors)
-        return torch.cat([self.rightward(vectors)[0], self.leftward(vectors.gather(0, turned))[0]], dim=2)
+def both_ways(
+    rightward: nn.GRU, leftward: nn.GRU, vectors: Tensor, lengths: Tensor, *, in_order: bool = False
+) -> Tensor:
+    """States [L, N, 2 H] of both directions; padding lies behind a row's words in each.
 
-    def _operator(self, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """The same as ONNX's own operator, which knows lengths; PyTorch 2.13 exports no second GRU in a process."""
-        from torch.onnx.ops import symbolic
+    What is read from right to left is turned within its length, and its states stay turned unless they are wanted
+    ``in_order``: maximum and mean do not ask for it.
+    """
+    place = torch.arange(len(vectors), device=vectors.device)[:, None]
+    turned = torch.where(place < lengths, lengths - 1 - place, place)[:, :, None]
+    back = leftward(vectors.gather(0, turned.expand_as(vectors)))[0]
+    if in_order:
+        back = back.gather(0, turned.expand_as(back))
+    return torch.cat([rightward(vectors)[0], back], dim=2)
 
-        parts: tuple[Any, ...] = (self.rightward, self.leftward)
-        weights = torch.stack([_update_first(part.weight_ih_l0) for part in parts])
-        states = torch.stack([_update_first(part.weight_hh_l0) for part in parts])
-        biases = [torch.cat([_update_first(part.bias_ih_l0), _update_first(part.bias_hh_l0)]) for part in parts]
-        width = self.rightward.hidden_size
-        said = symbolic(
-            "GRU",
-            (vectors, weights, states, torch.stack(biases), lengths.int()),
-            {"hidden_size": width, "direction": "bidirectional", "linear_before_reset": 1},
-            dtype=vectors.dtype,
-            shape=(vectors.shape[0], 2, vectors.shape[1], width),
-        )  # [L, 2, N, H]
-        return said.transpose(1, 2).flatten(2)
+
+def both_ways_exported(
+    rightward: nn.GRU, leftward: nn.GRU, vectors: Tensor, lengths: Tensor, *, in_order: bool = False
+) -> Tensor:
+    """The same as ONNX's own operator, which knows lengths, and whose states are in order in any case.
+
+    PyTorch 2.13 exports no second GRU in a process.
+    """
+    from torch.onnx.ops import symbolic
+
+    parts: tuple[Any, ...] = (rightward, leftward)
+    weights = torch.stack([_update_first(part.weight_ih_l0) for part in parts])
+    states = torch.stack([_update_first(part.weight_hh_l0) for part in parts])
+    biases = [torch.cat([_update_first(part.bias_ih_l0), _update_first(part.bias_hh_l0)]) for part in parts]
+    width = rightward.hidden_size
+    said = symbolic(
+        "GRU",
+        (vectors, weights, states, torch.stack(biases), lengths.int()),
+        {"hidden_size": width, "direction": "bidirectional", "linear_before_reset": 1},
+        dtype=vectors.dtype,
+        shape=(vectors.shape[0], 2, vectors.shape[1], width),
+    )  # [L, 2, N, H]
+    return said.transpose(1, 2).flatten(2)
 
 
 def _update_first(gates: Tensor) -> Tensor:
