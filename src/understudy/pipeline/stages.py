@@ -332,7 +332,7 @@ def _report(run: Run, exported: Facts) -> None:
 def _own(recipe: Recipe, task: str, metric: str) -> Recipe:
     """Dials for a student of the user's own: those of a student of its task, whatever family was named."""
     families = task_named(task).families
-    family = "cut" if "cut" in families else "mlp"
+    family = "mlp" if "mlp" in families else "cut"
     return resolved(with_values(recipe, {"student.family": family}), task, metric=metric)
 
 
