@@ -90,8 +90,7 @@ class Pairs:
     @property
     def cut(self) -> np.ndarray | None:
         """bool [N], the rows of which either text lost its end; None where texts have no limit."""
-        found: np.ndarray | None = None if self.texts.cut is None else self.texts.cut.reshape(-1, 2).any(axis=1)
-        return found
+        return None if self.texts.cut is None else np.logical_or(self.texts.cut[0::2], self.texts.cut[1::2])
 
 
 Features = Ragged | Pairs | np.ndarray
