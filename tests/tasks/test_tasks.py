@@ -47,6 +47,8 @@ ROWS = {
     "image-classification": {"image": [b"1", b"2"], "label": [0, 1]},
     "pair-classification": {"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": [0, 1]},
     "regression": {"text": [str(i) for i in range(30)], "score": [i / 7 for i in range(30)]},
+    "tabular-classification": {"age": [40, 41], "city": ["Bern", "Basel"], "label": ["x", "y"]},
+    "tabular-regression": {"age": list(range(30)), "score": [i / 7 for i in range(30)]},
     "multi-label": {"text": ["a", "b"], "labels": [["x"], []]},
 }
 

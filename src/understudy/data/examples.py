@@ -158,6 +158,11 @@ class Splits:
         return (*self.label_names, *([] if self.scale is None else [repr(self.scale)]))
 
     @property
+    def pairs(self) -> bool:
+        """Whether a row is two texts."""
+        return self.fields == ("sentence1", "sentence2")
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """Raw columns of a row, without the label."""
         return tuple(self.train.inputs)

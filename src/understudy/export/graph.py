@@ -25,6 +25,7 @@ AXES = {
     "attention_mask": {0: "N", -1: "L"},
     "token_type_ids": {0: "N", -1: "L"},
     "pixels": {0: "N"},
+    "features": {0: "N"},
     "state": {0: "N", 1: "L"},
     "next_state": {0: "N", 1: "L"},
 }

@@ -60,6 +60,10 @@ CANDIDATES: dict[str, dict[str, Keys]] = {
             "export.bits": 4,
         },
     },
+    "tables": {
+        "mlp of width 64": {"student.family": "mlp", "student.width": 64},
+        "mlp of width 16": {"student.family": "mlp", "student.width": 16},
+    },
     "images": {
         "cnn of width 32": {"student.family": "cnn", "student.width": 32},
         "cnn of width 16": {"student.family": "cnn", "student.width": 16},
@@ -163,7 +167,7 @@ def choose(material: Material, teacher: Loaded) -> Facts:
 
 def candidates(material: Material) -> dict[str, Keys]:
     """The candidates whose family can do the task."""
-    kind = "images" if "image" in material.splits.fields else "texts"
+    kind = "images" if "image" in material.splits.fields else "tables" if material.task.tabular else "texts"
     known = material.task.families
     return {name: keys for name, keys in CANDIDATES[kind].items() if keys["student.family"] in known}
 

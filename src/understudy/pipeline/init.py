@@ -123,7 +123,7 @@ def _teacher(*, images: bool) -> list[_Line]:
 
 
 def _student(splits: Splits, *, images: bool) -> list[_Line]:
-    if len(splits.fields) == 2:
+    if splits.pairs:
         return [_Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")]
     if images:
         return [_Line("family", "cnn", "mlp is smaller to run on tiny images")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from understudy import students
-from understudy.data import leaks
+from understudy.data import Examples, leaks
 from understudy.data.feed import Feed
 from understudy.encoding import PairEncoder
 from understudy.pipeline.alignment import refuse_misaligned
@@ -30,6 +31,7 @@ from understudy.pipeline.recipe import Recipe, Step
 from understudy.pipeline.stages import load_splits, settled
 from understudy.pipeline.steps import of_step
 from understudy.pipeline.teach import untaught
+from understudy.records import Batch, Targets
 from understudy.statistics import METRICS
 from understudy.teachers import Live, Loaded
 from understudy.training import balanced, pulls
@@ -130,9 +132,9 @@ def _one_batch(
     recipe = material.recipe
     rows = material.splits.train.take(range(min(len(material.splits.train), 8 * BATCH)))
     cohort = {"student": kind.build()} | {f"peer.{i}": peer.build() for i, peer in enumerate(beside, 1)}
-    encoders = {"student": kind.encoder, "teacher": teacher.encoder}
+    encoders = {"student": kind.encoder} | ({} if teacher.ask else {"teacher": teacher.encoder})
     encoders |= {f"peer.{i}": peer.encoder for i, peer in enumerate(beside, 1)}
-    live = Live(teacher.model, order=teacher.label_order)
+    live = _Asked(teacher, rows) if teacher.ask else Live(teacher.model, order=teacher.label_order)
     terms = build(recipe, cohort, teacher.model)
     outside = any(term.against not in ("labels", "self", *cohort) for term in terms)
     feed = Feed(rows, encoders)
@@ -152,6 +154,20 @@ def _one_batch(
         row | {"weight": term.weight_at(0), "formula": term.formula} for term, row in zip(terms, found, strict=True)
     ]
     return table, seconds
+
+
+class _Asked:
+    """A function of raw rows in the place of a live teacher: asked about these rows, once."""
+
+    def __init__(self, teacher: Loaded, rows: Examples) -> None:
+        self._said = dict(zip(rows.keys, torch.from_numpy(teacher.scores(rows.inputs)), strict=True))
+
+    def bind(self, needs: Iterable[str]) -> None:
+        """Nothing but logits is asked of it: the recipe was looked at before."""
+
+    def targets(self, batch: Batch) -> Targets:
+        """Its logits of the rows of a batch."""
+        return Targets({"teacher.logits": torch.stack([self._said[key] for key in batch.keys])})
 
 
 def _step_terms(material: Material, teacher: Loaded, step: Step) -> list[dict[str, Any]]:

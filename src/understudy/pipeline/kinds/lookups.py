@@ -27,7 +27,7 @@ def static(material: Material, teacher: Loaded) -> Apprentice:
     recipe, texts = material.recipe.student, material.shown.texts
     encoder = _encoder(recipe, texts, words=recipe.words)
     vectors = word_vectors(teacher, encoder.words, recipe)
-    shape = {"rows": encoder.size, "classes": len(material.splits.label_names), "texts": len(material.splits.fields)}
+    shape = {"rows": encoder.size, "classes": len(material.splits.label_names), "texts": 1 + material.splits.pairs}
     build = partial(_new_static, shape, recipe, vectors, _counts(texts, encoder))
     return Apprentice(of_rows(material, encoder), build, "static", (_note(encoder, inherits=vectors is not None),))
 
@@ -41,15 +41,14 @@ def ngram(material: Material, teacher: Loaded) -> Apprentice:
     common = word_encoder(texts, words=recipe.words)
     vectors = word_vectors(teacher, common.words, recipe)
     rows = np.array([encoder.ids_of(word)[0] for word in common.words], np.int64)
-    shape = {"rows": encoder.size, "classes": len(material.splits.label_names), "texts": len(material.splits.fields)}
+    shape = {"rows": encoder.size, "classes": len(material.splits.label_names), "texts": 1 + material.splits.pairs}
     build = partial(_new_ngram, shape, recipe, vectors, rows, _counts(texts, common))
     return Apprentice(of_rows(material, encoder), build, "static", (_note(encoder, inherits=vectors is not None),))
 
 
 def of_rows(material: Material, encoder: WordEncoder | SequenceEncoder) -> Encoder:
     """What reads the rows with an encoder of texts: itself, or both texts of a pair."""
-    fields = material.splits.fields
-    return PairEncoder(encoder, fields=fields) if len(fields) == 2 else encoder
+    return PairEncoder(encoder, fields=material.splits.fields) if material.splits.pairs else encoder
 
 
 def _encoder(recipe: Any, texts: list[str], *, words: int) -> WordEncoder:

@@ -21,7 +21,7 @@ def sequences(material: Material, teacher: Loaded) -> Apprentice:
     encoder = sequence_encoder(texts, words=recipe.words, buckets=recipe.buckets or 0, limit=material.recipe.data.limit)
     shape: dict[str, Any] = {
         "dimensions": recipe.dimensions, "width": recipe.width, "hidden": recipe.hidden,
-        "dropout": recipe.dropout, "word_dropout": recipe.feature_dropout, "texts": len(material.splits.fields),
+        "dropout": recipe.dropout, "word_dropout": recipe.feature_dropout, "texts": 1 + material.splits.pairs,
     }  # fmt: skip
     kinds: dict[str, Any] = {"conv": students.Conv, "gru": students.Gru, "transformer": students.Transformer}
     if recipe.family == "transformer":
