@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from understudy.data import Examples
 from understudy.data.layouts import infer
 from understudy.data.tables import read_file
 from understudy.errors import DataError, UsageError
@@ -138,6 +139,14 @@ def test_a_static_students_encoder_knows_the_frequent_words(tiny_texts: Texts) -
     encoder = text_classification.word_encoder(tiny_texts(200)[0], words=10, buckets=32, pairs=True)
     assert len(encoder.words) == 10
     assert encoder.size == 1 + 10 + 32
+
+
+def test_the_limit_of_a_pairs_texts_is_chosen_from_both_of_its_columns() -> None:
+    rows = Examples.of(
+        {"sentence1": ["one"] * 25_000, "sentence2": ["one two three four five six seven eight nine"] * 25_000}
+    )
+    assert rows.texts[:2] == ["one", rows.inputs["sentence2"][0]]
+    assert text_classification.sequence_encoder(rows.texts).limit == 16
 
 
 def test_pixel_encoders_take_the_usual_size_and_all_channels() -> None:

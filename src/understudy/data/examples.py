@@ -108,8 +108,8 @@ class Examples:
 
     @property
     def texts(self) -> list[str]:
-        """Every text of every column of text, column after column."""
-        return [value for values in self.inputs.values() for value in values if isinstance(value, str)]
+        """Every text of every column of text, row after row."""
+        return [value for row in zip(*self.inputs.values(), strict=True) for value in row if isinstance(value, str)]
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:

@@ -18,7 +18,6 @@ from understudy.pipeline.watching import check_tracker
 from understudy.statistics import METRICS
 from understudy.tasks import task_named
 
-PAIRS = ("cut",)  # families that read two texts
 CHOSEN = (
     *("layers", "width", "heads", "feed_forward", "vocabulary", "rank", "depth", "blocks"),
     *("dimensions", "hidden", "words", "buckets", "exits"),
@@ -49,7 +48,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
     _refuse_members(recipe)
     _refuse_peers(recipe)
     _refuse_moves(recipe, splits)
-    _refuse_task(recipe, splits)
+    _refuse_task(recipe)
     table = task_named(str(recipe.task)).tabular
     if (recipe.teacher.path == TREES) != table and (table or recipe.teacher.path == TREES) and recipe.teacher.path:
         raise TeacherError(
@@ -79,7 +78,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
             )
 
 
-def _refuse_task(recipe: Recipe, splits: Splits) -> None:
+def _refuse_task(recipe: Recipe) -> None:
     """What means nothing for this task's answer."""
     task = task_named(str(recipe.task))
     answer, metric = task.answer, str(recipe.evaluation.metric)
@@ -103,11 +102,6 @@ def _refuse_task(recipe: Recipe, splits: Splits) -> None:
     for key, said in only.items():
         if said and answer is not LABEL:
             raise RecipeError(f"{key} is for tasks whose answer is one label of several, and a {task.name} is none")
-    if splits.pairs and recipe.student.family not in PAIRS:
-        family = recipe.student.family
-        raise RecipeError(
-            f"student.family: a {family} student reads one text, and rows are pairs: {choices(family, PAIRS)}"
-        )
 
 
 def _refuse_unchosen(recipe: Recipe) -> None:

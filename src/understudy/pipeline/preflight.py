@@ -15,6 +15,7 @@ import torch
 from understudy import students
 from understudy.data import Examples, leaks
 from understudy.data.feed import Feed
+from understudy.encoding import PairEncoder
 from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.apprentice import apprentice, peers
 from understudy.pipeline.before import decode
@@ -179,7 +180,8 @@ def _step_terms(material: Material, teacher: Loaded, step: Step) -> list[dict[st
 def _reading(teacher: Loaded, encoder: Any) -> str:
     if teacher.encoder.fingerprint == encoder.fingerprint:
         return f"teacher and student read the same {encoder.kind}"
-    return f"the teacher reads {teacher.encoder.kind}, the student its own {encoder.kind}: both from the same raw rows"
+    own = encoder.inner.kind if isinstance(encoder, PairEncoder) else encoder.kind
+    return f"the teacher reads {teacher.encoder.kind}, the student its own {own}: both from the same raw rows"
 
 
 def _forecast(material: Material, trains: bool, each: float, step: float, student: int, teacher: int) -> dict[str, Any]:
