@@ -298,8 +298,15 @@ def _facts(
         alpha=float(recipe.objective.alpha),
         unlabelled_rows=0 if unlabelled is None else len(unlabelled),
         order_aware=ORDER_AWARE.get(recipe.student.family),
-        inputs="images" if "image" in material.splits.fields else "text",
+        inputs=_inputs(material.splits.fields),
     )
+
+
+def _inputs(fields: Sequence[str]) -> str:
+    """What the rows are, in the advice."""
+    if "image" in fields:
+        return "images"
+    return "pairs of texts" if len(fields) == 2 else "text"
 
 
 def environment(material: Material) -> dict[str, Any]:

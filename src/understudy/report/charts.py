@@ -72,7 +72,7 @@ def against(
             lines.append(text(model.name, 1, level - 5, anchor="end", class_=f"name {model.role}", dx=-2))
             continue
         marks.append(Mark(model.role, model.name, x.at(found), level, down(y, high, HEIGHT), down(y, low, HEIGHT)))
-    label = f"{formats.words(facts.metric)} against {title}: " + "; ".join(said)
+    label = f"{facts.metric_name} against {title}: " + "; ".join(said)
     return frame(
         *lines,
         *placed(marks, HEIGHT),

@@ -9,6 +9,7 @@ from typing import Any
 from understudy.report import exits, formats, sentences
 from understudy.report.facts import ROLES, Facts, Model, dig, listed, read
 from understudy.report.formats import number
+from understudy.wording import words
 
 WIDTH = 100
 
@@ -52,7 +53,7 @@ def _wrapped(head: str, said: str) -> list[str]:
 def _columns(facts: Facts) -> list[str]:
     if not facts.models:
         return []
-    rows = [["", formats.words(facts.metric), "95 % interval", "size", "p50", "throughput"]]
+    rows = [["", facts.metric_name, "95 % interval", "size", "p50", "throughput"]]
     for role in ROLES:
         model = facts.models.get(role)
         if model is not None:
@@ -129,7 +130,7 @@ def _use(facts: Facts) -> str:
 def _measured(facts: Facts) -> str:
     if not facts.models:
         return ""
-    head = ["", formats.words(facts.metric), "95 % interval", "size", "latency p50", "throughput", "ECE"]
+    head = ["", facts.metric_name, "95 % interval", "size", "latency p50", "throughput", "ECE"]
     rows = [
         [m.name, *_cells(facts, m), formats.share(m.ece_after)]
         for m in (facts.models.get(role) for role in ("artefact", "student", "twin", "teacher", "baseline"))
@@ -204,7 +205,7 @@ def _labels(facts: Facts) -> str:
 
 def _how(facts: Facts) -> str:
     where = dig(facts.run, "environment") or {}
-    bits = [f"{formats.words(key)} {safe(value)}" for key, value in where.items() if value not in (None, "", [], {})]
+    bits = [f"{words(key)} {safe(value)}" for key, value in where.items() if value not in (None, "", [], {})]
     text = (
         f"The {facts.export_name} was measured with the runtime that ships it, from the raw input to the label, on a"
         " test split that was opened once; everything was chosen on validation. Rates have Wilson intervals."
