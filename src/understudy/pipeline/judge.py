@@ -72,7 +72,9 @@ def judge(
     scored["baseline"] = plain[best]
     learners = [scored[f"student.{seed}"] for seed in cast.students]
     twins = [scored[f"twin.{seed}"] for seed in cast.twins]
-    outside = recipe.evaluation.out_of_scope or next((n for n in names if n.casefold() in OUT_OF_SCOPE), None)
+    outside = None
+    if material.task.answer is LABEL:
+        outside = recipe.evaluation.out_of_scope or next((n for n in names if n.casefold() in OUT_OF_SCOPE), None)
     common: Facts = {"metric": metric, "seed": recipe.seed}
     comparison = evaluation.compare(
         teacher=scored["teacher"], baseline=plain[best], twin=twins, student=learners, artefact=scored["artefact"],

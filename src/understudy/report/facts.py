@@ -149,6 +149,10 @@ class Facts:
         """What the exported model may be called."""
         return "candidate" if self.failed else "artefact"
 
+    def called(self, role: str) -> str:
+        """What a role is called on this page."""
+        return self.export_name if role == "artefact" else role
+
     def value(self, value: float | None) -> str:
         """A value of the primary metric."""
         if self.is_fraction:

@@ -22,7 +22,12 @@ from understudy.report import (
     formats,
     inherited,
     knowledge,
+    neighbours,
+    questions,
+    residuals,
     sentences,
+    several,
+    spans,
     taught,
 )
 from understudy.report.drawing import Points
@@ -71,7 +76,12 @@ def html(run: dict[str, Any], evidence: dict[str, Any]) -> str:
             curves=_curves(facts, evidence),
             classes=classes.table(facts),
             calibration=_calibration(facts, evidence),
-            knowledge=_knowledge(facts, evidence),
+            residuals=residuals.section(facts, evidence),
+            several=several.section(facts, evidence),
+            spans=spans.section(facts, evidence),
+            neighbours=neighbours.section(facts, evidence),
+            questions=questions.section(facts, evidence),
+            knowledge=_knowledge(facts, evidence) if facts.answer == "label" else None,
             made=_made(facts, evidence),
         )
     )

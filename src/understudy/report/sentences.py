@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from understudy.report import formats
-from understudy.report.facts import Estimate, Facts, dig
+from understudy.report.facts import Estimate, Facts, Model, dig
 from understudy.report.formats import number
 
 SIGN = {"BEATS": "▲", "NO GAIN": "＝", "INCONCLUSIVE": "?", "HARMS": "▼"}  # never colour alone
@@ -115,3 +115,20 @@ def written(facts: Facts, estimate: Estimate | None) -> tuple[str, str]:
         return facts.value(estimate.value), formats.DASH
     ends = [facts.value(end).removesuffix("%").strip(formats.SPACE) for end in (estimate.low, estimate.high)]
     return facts.value(estimate.value), f"{ends[0]} to {ends[1]}"
+
+
+def together(facts: Facts) -> str:
+    """How the export's scores go with the teacher's."""
+    found = Estimate.read(dig(facts.run, "comparison", "intervals", "correlation"))
+    if found is None:
+        return ""
+    value, low, high = (formats.fraction(end) for end in (found.value, found.low, found.high))
+    between = "" if found.low is None else f" (95{formats.SPACE}% interval {low} to {high})"
+    return f"The scores of teacher and {facts.export_name} have a Pearson correlation of {value}{between}."
+
+
+def cells(facts: Facts, model: Model) -> list[str]:
+    """Metric, interval, size, latency and throughput of a model, as texts."""
+    value, between = written(facts, model.metrics.get(facts.metric))
+    throughput = formats.rate(number(model.throughput.get("value")))
+    return [value, between, formats.size(model.bytes), formats.milliseconds(model.p50), throughput]
