@@ -109,7 +109,7 @@ def test_the_page_stays_small_however_much_it_is_given() -> None:
         {"neighbours": [{"text": long, "teacher": [long] * 50, "artefact": [long + "!"] * 50}] * 500},
         {"answers": [answer] * 500},
     ):
-        html = report.html({}, evidence)
+        html = report.html({"answer": "labels"}, evidence)
         assert len(html.encode()) < MOST / 3, list(evidence)
         Reader(html)
     assert spans.section(read({}), {"spans": {"types": types, "confusion": {"teacher": counts}}})["left_out"] == 60
@@ -167,8 +167,9 @@ def test_entities_are_counted_and_the_lost_ones_marked() -> None:
 
 def test_neighbours_that_only_one_has_are_marked() -> None:
     found = neighbours.section(read({}), OTHERS["neighbours"]()[1])
-    assert [alone for _, alone in found[0]["sides"][0][2]] == [False, False, True]
-    assert [alone for _, alone in found[0]["sides"][1][2]] == [False, True, False]
+    assert [(cosine, alone) for _, cosine, alone in found[0]["sides"][0][2]] == [("0.91", k == 2) for k in range(3)]
+    assert [(cosine, alone) for _, cosine, alone in found[1]["sides"][1][2]] == [("", k == 1) for k in range(3)]
+    assert [one["shared"] for one in found[:2]] == ["4 of the ten nearest are the same", ""]
 
 
 def test_answers_that_stayed_are_left_out_and_the_text_is_cut_around_the_answer() -> None:

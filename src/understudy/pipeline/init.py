@@ -67,12 +67,12 @@ def _facts(splits: Splits, *, images: bool) -> list[str]:
     rows = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
     facts = [
         f"rows: {rows}" + (f", unlabelled {len(splits.unlabelled):,}" if splits.unlabelled else ""),
-        *_classes(splits),
+        _classes(splits),
         _image_sizes(splits.train.inputs["image"]) if images else _text_lengths(splits.train.texts),
     ]
     if len(splits.test) < _FEW_TEST_ROWS:
         facts.append(_known_to(splits))
-    return [*facts, *splits.notes]
+    return [line for line in (*facts, *splits.notes) if line]
 
 
 def _known_to(splits: Splits) -> str:
@@ -86,14 +86,9 @@ def _known_to(splits: Splits) -> str:
     return f"so few test rows know {what} only to about ±{wide:.1f} points"
 
 
-def _classes(splits: Splits) -> list[str]:
-    """What the labels are; of scores the notes of the data say it."""
+def _classes(splits: Splits) -> str:
     if splits.scale is not None:
-        return []
-    return [_of_labels(splits)]
-
-
-def _of_labels(splits: Splits) -> str:
+        return ""  # the notes of the data say where the scores lie
     counts = splits.train.counts(len(splits.label_names))
     largest, smallest = int(np.argmax(counts)), int(np.argmin(counts))
     if splits.train.labels.ndim == 2:

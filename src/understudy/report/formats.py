@@ -66,12 +66,15 @@ def share(value: float | None, digits: int = 1) -> str:
 
 
 def fraction(value: float | None, digits: int = 3) -> str:
-    """A number around 1, such as a correlation, with so many decimals.
+    """A number around 1, such as a correlation, with so many decimals; the sign of a rounded zero is dropped.
 
-    >>> fraction(0.87126), fraction(-0.2, 2), fraction(None)
-    ('0.871', '−0.20', '–')
+    >>> fraction(0.87126), fraction(-0.2, 2), fraction(-0.0001), fraction(None)
+    ('0.871', '−0.20', '0.000', '–')
     """
-    return DASH if value is None else f"{value:.{digits}f}".replace("-", "−")
+    if value is None:
+        return DASH
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "" if not text.strip("-0.") else "−")
 
 
 def signed(value: float | None, digits: int = 1) -> str:

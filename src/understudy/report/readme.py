@@ -169,7 +169,7 @@ def _gates(facts: Facts) -> str:
 
 def _labels(facts: Facts) -> str:
     names = [safe(formats.clip(name, 80)) for name in dig(facts.run, "labels", "names") or []]
-    if not names or facts.answer == "score":
+    if not names or facts.answer in ("score", "vector"):
         return ""
     shown = ", ".join(names[:200]) + (f", … ({len(names)} in all)" if len(names) > 200 else "")
     sentence = dig(facts.run, "labels", "sentence")

@@ -124,7 +124,8 @@ def together(facts: Facts) -> str:
         return ""
     value, low, high = (formats.fraction(end) for end in (found.value, found.low, found.high))
     between = "" if found.low is None else f" (95{formats.SPACE}% interval {low} to {high})"
-    return f"The scores of teacher and {facts.export_name} have a Pearson correlation of {value}{between}."
+    said = "cosines" if facts.answer == "vector" else "scores"
+    return f"The {said} of teacher and {facts.export_name} have a Pearson correlation of {value}{between}."
 
 
 def cells(facts: Facts, model: Model) -> list[str]:

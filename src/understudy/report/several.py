@@ -17,7 +17,7 @@ def section(facts: Facts, evidence: dict[str, Any]) -> list[dict[str, Any]]:
     Labels that the data has and a model has not are marked as missing, those that only a model has as extra.
     """
     found = []
-    for raw in listed(evidence, "apart")[:ROWS]:
+    for raw in listed(evidence, "apart")[:ROWS] if facts.answer == "labels" else ():
         said = {key: raw.get(key) for key in ("data", "teacher", "artefact")}
         if not all(isinstance(names, list) for names in said.values()):
             continue
