@@ -71,15 +71,24 @@ def _facts(splits: Splits, *, images: bool) -> list[str]:
         _image_sizes(splits.train.inputs["image"]) if images else _text_lengths(splits.train.texts),
     ]
     if len(splits.test) < _FEW_TEST_ROWS:
-        known_to = 196 * np.sqrt(0.9 * 0.1 / len(splits.test))
-        facts.append(f"so few test rows know an accuracy of 90 % only to about ±{known_to:.1f} points")
-    return [*facts, *splits.notes]
+        facts.append(_known_to(splits))
+    return [line for line in (*facts, *splits.notes) if line]
+
+
+def _known_to(splits: Splits) -> str:
+    """How exactly a few test rows can tell a good metric: the standard error of a share, or of a correlation."""
+    rows = len(splits.test)
+    if splits.scale is not None:
+        wide = 196 * (1 - 0.9**2) / np.sqrt(rows)
+        return f"so few test rows know a correlation of 0.9 only to about ±{wide:.1f} points (hundredths)"
+    wide = 196 * np.sqrt(0.9 * 0.1 / rows)
+    what = "a share of 90 % of rows with all labels right" if splits.train.labels.ndim == 2 else "an accuracy of 90 %"
+    return f"so few test rows know {what} only to about ±{wide:.1f} points"
 
 
 def _classes(splits: Splits) -> str:
     if splits.scale is not None:
-        scale = splits.scale
-        return f"scores from {scale.low:g} to {scale.high:g}, mean {scale.mean:.3g}, deviation {scale.std:.3g}"
+        return ""  # the notes of the data say where the scores lie
     counts = splits.train.counts(len(splits.label_names))
     largest, smallest = int(np.argmax(counts)), int(np.argmin(counts))
     if splits.train.labels.ndim == 2:
@@ -148,7 +157,7 @@ def _evaluation(splits: Splits) -> list[_Line]:
     lines = []
     if _unbalanced(splits):
         lines.append(_Line("metric", "macro_f1", "accuracy would hide the small classes"))
-    for name in splits.label_names:
+    for name in splits.label_names if splits.train.labels.ndim == 1 else ():
         if name.lower() in _OUT_OF_SCOPE:
             lines.append(
                 _Line("out_of_scope", name, "reported apart: in-scope accuracy, and AUROC of being out of scope")
