@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from understudy.data import Splits, load
-from understudy.tasks import LAYOUTS
+from understudy.tasks import LAYOUTS, TASKS
 
 _RARE = 10  # times that the largest class may outnumber the smallest before weights are suggested
 _FEW_TEST_ROWS = 1_000
@@ -46,13 +46,13 @@ def init(
     found, splits = load(data, task=task, text=text, label=label, image=image, seed=seed, layouts=LAYOUTS)
     names = {"text": text, "label": label, "image": image}
     columns = {key: name for key, name in names.items() if name != key}
-    images = "image" in splits.train.inputs
-    head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, images=images))]
+    kind = "images" if "image" in splits.fields else "tables" if TASKS[found].tabular else "texts"
+    head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, kind))]
     sections = {
         "": [_Line("task", found, "inferred from the columns")],
-        "teacher": _teacher(images=images),
+        "teacher": [_TEACHERS[kind]],
         "data": [_Line("path", data, ""), *(_Line(key, name, "") for key, name in columns.items())],
-        "student": _student(splits, images=images),
+        "student": [_student(splits, kind)],
         "objective": _objective(splits),
         "evaluation": _evaluation(splits),
     }
@@ -61,14 +61,14 @@ def init(
     return "\n\n".join(["\n".join(_comment(line) for line in head), *blocks, tail]) + "\n"
 
 
-def _facts(splits: Splits, *, images: bool) -> list[str]:
+def _facts(splits: Splits, kind: str) -> list[str]:
     """What the data is, in sentences."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     rows = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
     facts = [
         f"rows: {rows}" + (f", unlabelled {len(splits.unlabelled):,}" if splits.unlabelled else ""),
         _classes(splits),
-        _image_sizes(splits.train.inputs["image"]) if images else _text_lengths(splits.train.texts),
+        _rows(splits, kind),
     ]
     if len(splits.test) < _FEW_TEST_ROWS:
         facts.append(_known_to(splits))
@@ -102,6 +102,12 @@ def _classes(splits: Splits) -> str:
     return f"{len(counts)} classes; largest {most}, smallest {names[smallest]} ({counts[smallest]:,})"
 
 
+def _rows(splits: Splits, kind: str) -> str:
+    if kind == "images":
+        return _image_sizes(splits.train.inputs["image"])
+    return _text_lengths(splits.train.texts) if kind == "texts" else f"columns: {', '.join(splits.fields)}"
+
+
 def _text_lengths(texts: list[str]) -> str:
     lengths = np.array([len(text.split()) for text in texts])
     median, most, longest = np.percentile(lengths, [50, 95, 100]).astype(int)
@@ -119,25 +125,24 @@ def _image_sizes(images: list[bytes], *, looked_at: int = 200) -> str:
     )
 
 
-def _teacher(*, images: bool) -> list[_Line]:
-    if images:
-        return [_Line("path", "cnn", "built in; or the folder of a transformers vision model")]
-    return [
-        _Line(
-            "path",
-            None,
-            "folder or hub name of your model; a plain encoder is fine-tuned first (--teacher says it too)",
-        )
-    ]
+_TEACHERS = {
+    "texts": _Line(
+        "path", None, "folder or hub name of your model; a plain encoder is fine-tuned first (--teacher says it too)"
+    ),
+    "images": _Line("path", "cnn", "built in; or the folder of a transformers vision model"),
+    "tables": _Line("path", "boosting", "built in: gradient boosting, fitted in the run"),
+}
 
 
-def _student(splits: Splits, *, images: bool) -> list[_Line]:
+def _student(splits: Splits, kind: str) -> _Line:
+    if kind == "images":
+        return _Line("family", "cnn", "mlp is smaller to run on tiny images")
+    if kind == "tables":
+        return _Line("family", "mlp", "a few matrix products in the place of many trees")
     if splits.pairs:
-        return [_Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")]
-    if images:
-        return [_Line("family", "cnn", "mlp is smaller to run on tiny images")]
+        return _Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")
     why = "a bag of word vectors, no attention at run time; where word order matters (sentiment), try gru or cut"
-    return [_Line("family", "static", why)]
+    return _Line("family", "static", why)
 
 
 def _objective(splits: Splits) -> list[_Line]:
