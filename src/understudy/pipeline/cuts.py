@@ -37,30 +37,36 @@ class Cut:
     @functools.cached_property
     def source(self) -> tuple[nn.Module, Encoder]:
         """The model that layers are cut from, and what the student reads: the teacher's, or with fewer sub-words."""
-        most, encoder = self.material.recipe.student.vocabulary, self.teacher.encoder
+        most, encoder, model = self.material.recipe.student.vocabulary, self.teacher.encoder, _bare(self.teacher.model)
         if most is None:
-            return self.teacher.model, encoder
+            return model, encoder
         if not isinstance(encoder, SubwordEncoder):
             raise RecipeError(f"student.vocabulary prunes sub-words, and the teacher reads {encoder.kind}")
         texts = [text for field in encoder.fields for text in self.material.learnable.inputs[field]]
-        return students.prune_vocabulary(self.teacher.model, encoder, texts, most=most)
+        return students.prune_vocabulary(model, encoder, texts, most=most)
 
     @functools.cached_property
     def whole(self) -> nn.Module:
         """The student as it starts; every training is given a copy."""
         dials = self.material.recipe.student
         measured = any(size is not None for size in (dials.width, dials.heads, dials.feed_forward, dials.rank))
-        return students.cut(self.source[0], self._layers, **self._dials, rows=self._rows() if measured else None)
+        made = students.cut(self.source[0], self._layers, **self._dials, rows=self._rows() if measured else None)
+        return self._dressed(made)
 
     def fresh(self) -> nn.Module:
         """One for a training: a copy, or with random weights where the recipe says so."""
         if self.material.recipe.student.initialise:
             return copy.deepcopy(self.whole)
-        return students.cut(self.source[0], self._layers, **self._dials, initialise=False)
+        return self._dressed(students.cut(self.source[0], self._layers, **self._dials, initialise=False))
+
+    def _dressed(self, made: nn.Module) -> nn.Module:
+        """What was cut, pooled as the teacher pools where that gives vectors."""
+        theirs = self.teacher.model
+        return students.Embedder(made, theirs.pooling) if isinstance(theirs, students.Embedder) else made
 
     def inheritance(self) -> dict[str, Any]:
         """See `students.inheritance`; lists too long for a page give way to their number."""
-        found = students.inheritance(self.whole, self.teacher.model)
+        found = students.inheritance(_bare(self.whole), _bare(self.teacher.model))
         return {key: _short(value) for key, value in found.items()}
 
     def refuse(self) -> None:
@@ -92,6 +98,11 @@ def depth_of_cut(layers: Any, total: int, *, narrow: bool) -> int:
     if layers is None:
         return total if narrow else max(1, total // 2)
     return len(layers) if isinstance(layers, tuple) else int(layers)
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """The transformers model inside what gives vectors; any other as it is."""
+    return model.model if isinstance(model, students.Embedder) else model
 
 
 def _short(value: Any) -> Any:

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from understudy import students
@@ -29,13 +28,19 @@ from understudy.pipeline.recipe import Recipe, Step
 from understudy.pipeline.stages import load_splits, settled
 from understudy.pipeline.steps import of_step
 from understudy.pipeline.teach import untaught
+from understudy.pipeline.vectors import fitted, heard, listened, some_rows
 from understudy.statistics import METRICS
 from understudy.teachers import Live, Loaded
 from understudy.training import balanced, pulls
 
 SAMPLE = 500  # validation rows that the teacher is asked about
 BATCH = 32
-_NOTHING = {"label": "the commonest label", "score": "the mean score", "labels": "the commonest labels"}
+_NOTHING = {
+    "label": "the commonest label",
+    "score": "the mean score",
+    "labels": "the commonest labels",
+    "vector": "the same vector for every text",
+}
 
 
 def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -66,12 +71,12 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         material = material.with_recipe(recipe)
         notes.append(choice["why"])
     metric = METRICS[str(recipe.evaluation.metric)]
-    some = splits.validation.take(
-        np.linspace(0, len(splits.validation) - 1, min(SAMPLE, len(splits.validation))).astype(int)
-    )
+    material = fitted(material, teacher)
+    some = some_rows(material, SAMPLE)
     began = time.perf_counter()
     logits = teacher.scores(some.inputs)
     each = (time.perf_counter() - began) / len(some)
+    some = heard(some, logits) if splits.pairs else some
     nothing = task.baselines[0](splits).predict(some.inputs)
     majority, score = material.measured(some, nothing), material.measured(some, logits)
     if trains:
@@ -101,7 +106,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         "majority": round(majority, 4),
         "labels": teacher.alignment.sentence
         if teacher.alignment
-        else f"{len(splits.label_names)} labels, in the data's order",
+        else (f"{len(splits.label_names)} labels, in the data's order" if task.answer.labelled else "none: vectors"),
         "tokenizer": _reading(teacher, kind.encoder),
         "leaks": leaks(splits),
         "terms": [*(row for rows in before for row in rows), *terms],
@@ -131,7 +136,7 @@ def _one_batch(
     cohort = {"student": kind.build()} | {f"peer.{i}": peer.build() for i, peer in enumerate(beside, 1)}
     encoders = {"student": kind.encoder, "teacher": teacher.encoder}
     encoders |= {f"peer.{i}": peer.encoder for i, peer in enumerate(beside, 1)}
-    live = Live(teacher.model, order=teacher.label_order)
+    live = listened(material, teacher, Live(teacher.model, order=teacher.label_order))
     terms = build(recipe, cohort, teacher.model)
     outside = any(term.against not in ("labels", "self", *cohort) for term in terms)
     feed = Feed(rows, encoders)
@@ -179,7 +184,7 @@ def _forecast(material: Material, trains: bool, each: float, step: float, studen
         recipe.objective.alpha == "auto"
     )
     seconds += per_step * steps * (2 * recipe.seeds + SHORT * tries)
-    classes = len(material.splits.label_names)
+    classes = material.outputs
     disk = 4 * (2 * recipe.seeds * student + 6 * student + (teacher if trains else 0)) + 4 * classes * rows
     place = material.folder
     while not place.exists():

@@ -7,7 +7,14 @@ from types import MappingProxyType
 
 from understudy.data.layouts import Layout
 from understudy.errors import UsageError, choices
-from understudy.tasks import image_classification, multi_label, pair_classification, regression, text_classification
+from understudy.tasks import (
+    image_classification,
+    multi_label,
+    pair_classification,
+    regression,
+    sentence_embedding,
+    text_classification,
+)
 from understudy.tasks.task import Task
 
 __all__ = ["LAYOUTS", "TASKS", "Task", "task_named"]
@@ -15,7 +22,14 @@ __all__ = ["LAYOUTS", "TASKS", "Task", "task_named"]
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
         one.TASK.name: one.TASK
-        for one in (text_classification, pair_classification, multi_label, regression, image_classification)
+        for one in (
+            text_classification,
+            pair_classification,
+            multi_label,
+            regression,
+            sentence_embedding,
+            image_classification,
+        )
     }
 )
 LAYOUTS: Mapping[str, Layout] = MappingProxyType({name: task.layout for name, task in TASKS.items()})

@@ -8,6 +8,7 @@ from understudy.teachers.live import Live
 from understudy.teachers.load import open_teacher
 from understudy.teachers.loaded import Loaded, Member, describe, given, weights_hash
 from understudy.teachers.merging import known_labels, merge, reconcile
+from understudy.teachers.narrowed import Narrowed
 from understudy.teachers.own import save_teacher
 from understudy.teachers.several import Several
 from understudy.teachers.stored import Stored
@@ -18,6 +19,7 @@ __all__ = [
     "Live",
     "Loaded",
     "Member",
+    "Narrowed",
     "Several",
     "Stored",
     "align",
