@@ -26,7 +26,7 @@ def read(folder: Path, **splits: dict[str, list[Any]]) -> Splits:
 
 def test_rows_are_texts_and_those_of_pairs_come_two_by_two(tmp_path: Path) -> None:
     found = read(tmp_path, train={"text": ["x", "y", "x"], "source": [1, 2, 3]}, validation=PAIRS, test=PAIRS)
-    assert found.pairs
+    assert found.couples
     assert found.fields == ("text",)
     assert found.train.inputs["text"] == ["x", "y"]  # each once
     assert not found.train.known.any()

@@ -20,7 +20,12 @@ from understudy.pipeline.recipe import load_recipe
 
 STATIC = {"student.family": "static", "student.buckets": 256, "student.dimensions": 16, "train.batch_size": 64}
 CUT = {"student.family": "cut", "student.layers": 1, "train.epochs": 2}
-QUICK = {"task": "sentence-embedding", "train.precision": "fp32", "evaluation.latency_rows": 20}
+QUICK = {
+    "task": "sentence-embedding",
+    "train.precision": "fp32",
+    "evaluation.latency_rows": 20,
+    "export.max_drop": 20.0,  # sixty pairs know a rank correlation to some points only
+}
 
 
 def texts_of(draw: random.Random, rows: int) -> list[str]:

@@ -76,7 +76,7 @@ def read_sentences(
     said.append(f"{len(learnt):,} different texts to learn from, none with a label")
     for name in ("validation", "test"):
         parts[name] = _pairs(read[name], said, name, seed=seed)
-    splits = Splits(parts["train"], parts["validation"], parts["test"], None, (), pairs=True)
+    splits = Splits(parts["train"], parts["validation"], parts["test"], None, (), couples=True)
     return replace(splits, notes=(*said, *leak_notes(splits)))
 
 

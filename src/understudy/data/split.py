@@ -104,7 +104,7 @@ def leaks(splits: Splits) -> dict[str, int]:
     pairs = [("validation", "train"), ("test", "train"), ("test", "validation")]
     pairs += [("validation", "unlabelled"), ("test", "unlabelled")] if "unlabelled" in parts else []
     found = {f"{a}_in_{b}": sum(key in known[b] for key in parts[a].keys) for a, b in pairs}
-    if splits.pairs:  # a text is in as many pairs as it likes, with other scores
+    if splits.couples:  # a text is in as many pairs as it likes, with other scores
         return found | {"duplicates_in_train": len(splits.train) - len(known["train"])}
     found |= {f"duplicates_in_{name}": len(part) - len(known[name]) for name, part in parts.items()}
     said: dict[str, set[bytes]] = {}

@@ -31,14 +31,16 @@ _DIALS: dict[str, dict[str, Any]] = {
         "epochs": 30, "batch_size": 64, "learning_rate": 1e-3, "temperature": 4.0, "precision": "auto", "width": 64
     },
 }  # fmt: skip
+_TABLE = {"epochs": 60, "batch_size": 32, "learning_rate": 3e-3}  # a table of some hundred rows has few batches
 _OF_TASK: dict[str, dict[str, dict[str, Any]]] = {
-    "sentence-embedding": {
-        "static": {"epochs": 4, "batch_size": 256, "learning_rate": 5e-3, "hidden": None, "feature_dropout": 0.0}
-    }
+    "sentence-embedding": {"static": {"epochs": 4, "batch_size": 256, "learning_rate": 5e-3, "feature_dropout": 0.0}}
 }
 """Dials of a family that are others for one task."""
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
-    name: {family: {**_DIALS[family], **_OF_TASK.get(name, {}).get(family, {})} for family in task.families}
+    name: {
+        family: _DIALS[family] | (_TABLE if task.tabular else {}) | _OF_TASK.get(name, {}).get(family, {})
+        for family in task.families
+    }
     for name, task in TASKS.items()
 }
 """By task, the dials of each family that can learn it."""
@@ -49,6 +51,8 @@ TEACHERS: dict[str, dict[str, Any]] = {
     "cnn": {"epochs": 20, "learning_rate": 3e-3, "width": 32, "dropout": 0.2},
     "mlp": {"epochs": 30, "learning_rate": 1e-3, "width": 1200, "dropout": 0.5},
 }
+TREES = "boosting"
+"""The built-in teacher of tables, which is fitted and not trained."""
 
 
 def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:

@@ -77,7 +77,7 @@ def _facts(splits: Splits, *, images: bool) -> list[str]:
 
 
 def _classes(splits: Splits) -> str:
-    if splits.pairs:
+    if splits.couples:
         return "no labels: vectors are learnt of texts alone, and validation and test are pairs of texts"
     if splits.scale is not None:
         scale = splits.scale
@@ -125,7 +125,7 @@ def _teacher(*, images: bool) -> list[_Line]:
 
 
 def _student(splits: Splits, *, images: bool) -> list[_Line]:
-    if len(splits.fields) == 2:
+    if splits.pairs:
         return [_Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")]
     if images:
         return [_Line("family", "cnn", "mlp is smaller to run on tiny images")]
@@ -135,7 +135,7 @@ def _student(splits: Splits, *, images: bool) -> list[_Line]:
 
 def _objective(splits: Splits) -> list[_Line]:
     lines = [_Line("temperature", "auto", "chosen on validation from short runs over 1, 2, 4 and 8")]
-    if splits.scale is not None or splits.pairs:  # scores and vectors are not softened
+    if splits.scale is not None or splits.couples:  # scores and vectors are not softened
         lines = []
     if splits.unlabelled is not None:
         lines.append(_Line("alpha", 0.1, "little weight on labels: unlabelled rows have only the teacher's word"))
@@ -159,7 +159,7 @@ def _evaluation(splits: Splits) -> list[_Line]:
 
 
 def _unbalanced(splits: Splits) -> bool:
-    if splits.scale is not None or splits.train.labels.ndim == 2 or splits.pairs:
+    if splits.scale is not None or splits.train.labels.ndim == 2 or splits.couples:
         return False
     counts = splits.train.counts(len(splits.label_names))
     return bool(counts.max() > _RARE * max(counts.min(), 1))

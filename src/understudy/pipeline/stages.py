@@ -206,7 +206,7 @@ def _perform(
         asking = partial(label, material, loaded)
         labelled = journal.stage("label", [*source, str(store)], asking, outputs=[store / "targets"])
 
-    if splits.pairs:
+    if splits.couples:
         material = with_heard(material, "validation", validation_logits(material, loaded))
     source += [kind.identity] if kind.identity else []
     _say_all(say, kind.notes)
@@ -335,8 +335,9 @@ def _report(run: Run, exported: Facts) -> None:
 
 
 def _own(recipe: Recipe, task: str, metric: str) -> Recipe:
-    """Dials for a student of the user's own: those of an image or text student, whatever family was named."""
-    family = "mlp" if task == "image-classification" else "cut"
+    """Dials for a student of the user's own: those of a student of its task, whatever family was named."""
+    families = task_named(task).families
+    family = "mlp" if "mlp" in families else "cut"
     return resolved(with_values(recipe, {"student.family": family}), task, metric=metric)
 
 
@@ -344,13 +345,13 @@ def _task_of(data: Splits) -> str:
     """The task of rows that came as objects: by their columns and what their labels are."""
     if "image" in data.train.inputs:
         return "image-classification"
-    if data.pairs:
+    if data.couples:
         return "sentence-embedding"
     if data.scale is not None:
         return "regression"
     if data.train.labels.ndim == 2:
         return "multi-label"
-    return "pair-classification" if len(data.fields) == 2 else "text-classification"
+    return "pair-classification" if data.pairs else "text-classification"
 
 
 def _fingerprints(splits: Splits, *, test: bool = True) -> list[str]:

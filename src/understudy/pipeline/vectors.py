@@ -116,7 +116,7 @@ def listened(material: Material, teacher: Loaded, source: Live | Stored) -> Live
 def some_rows(material: Material, most: int) -> Examples:
     """At most so many validation rows, evenly taken; pairs stay together."""
     rows = material.splits.validation
-    if not material.splits.pairs:
+    if not material.splits.couples:
         return rows.take(_evenly(len(rows), most))
     pairs = _evenly(len(rows) // 2, most // 2)
     return rows.take(np.stack([2 * pairs, 2 * pairs + 1], axis=1).ravel())

@@ -14,6 +14,7 @@ from understudy.students.families.embedder import Embedder
 from understudy.students.families.gru import Gru
 from understudy.students.families.ngram import Ngram
 from understudy.students.families.static import Static
+from understudy.students.families.table import Table
 from understudy.students.families.transformer import Transformer
 from understudy.students.families.vectors import (
     principal_components,
@@ -39,6 +40,7 @@ __all__ = [
     "Normalised",
     "Static",
     "Student",
+    "Table",
     "Transformer",
     "bytes_on_disk",
     "cut",

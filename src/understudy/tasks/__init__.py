@@ -13,6 +13,7 @@ from understudy.tasks import (
     pair_classification,
     regression,
     sentence_embedding,
+    tabular,
     text_classification,
 )
 from understudy.tasks.task import Task
@@ -21,14 +22,10 @@ __all__ = ["LAYOUTS", "TASKS", "Task", "task_named"]
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
-        one.TASK.name: one.TASK
-        for one in (
-            text_classification,
-            pair_classification,
-            multi_label,
-            regression,
-            sentence_embedding,
-            image_classification,
+        task.name: task
+        for task in (
+            *(text_classification.TASK, pair_classification.TASK, multi_label.TASK, regression.TASK),
+            *(sentence_embedding.TASK, image_classification.TASK, tabular.CLASSES, tabular.SCORES),
         )
     }
 )

@@ -54,7 +54,7 @@ class Bag(nn.Module):
         Raises:
             UsageError: an empty bag; the encoder gives a row without features the id 0.
         """
-        filled(offsets)
+        filled(offsets, 1)
         if self.training and self.word_dropout > 0.0:
             ids, offsets = thinned(ids, offsets, self.word_dropout)
         return mean_of(self.table.weight, self.weights, ids, offsets)
