@@ -16,10 +16,12 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "pearson": "Pearson correlation",
         "spearman": "Spearman correlation",
         "r2": "R²",
+        "cosine_spearman": "Spearman correlation of cosines",
+        "cosine_pearson": "Pearson correlation of cosines",
     }
 )
 """Names that are more than their key with spaces."""
-FRACTIONS = frozenset({"pearson", "spearman", "r2"})
+FRACTIONS = frozenset({"pearson", "spearman", "r2", "cosine_spearman", "cosine_pearson"})
 """Metrics that are no share of anything: 0.873 is not 87.3 %."""
 _KNOWN = {"f1": "F1", "ece": "ECE", "mb": "MB", "auroc": "AUROC", "int8": "INT8", "onnx": "ONNX", "cpu": "CPU"}
 

@@ -110,7 +110,7 @@ def test_corrupt_and_foreign_folders_are_named(saved: Path, tmp_path: Path) -> N
     ("changes", "message"),
     [
         ({"understudy_family": "statik"}, 'did you mean "static"'),
-        ({"understudy_family": ["static"]}, "known: cnn, conv, exits, factorised, gru, mlp, ngram"),
+        ({"understudy_family": ["static"]}, "known: bag, cnn, conv, embedder, exits, factorised, gru, mlp"),
         ({"rows": 0}, "does not describe a Static"),
         ({"rows": None}, "does not describe a Static"),
         ({"rows": "many"}, "does not describe a Static"),

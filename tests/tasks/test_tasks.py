@@ -33,7 +33,7 @@ def test_every_task_is_complete() -> None:
         assert task.name == name
         assert task.primary in task.metrics
         assert {METRICS[metric].answer for metric in task.metrics} == {task.answer.name}
-        assert task.baselines[0].__name__ in ("majority", "mean_score", "label_shares")
+        assert task.baselines[0].__name__ in ("majority", "mean_score", "label_shares", "same_vector")
         assert task_named(name) is task is task_named(task)
 
 
@@ -50,6 +50,7 @@ ROWS = {
     "tabular-classification": {"age": [40, 41], "city": ["Bern", "Basel"], "label": ["x", "y"]},
     "tabular-regression": {"age": list(range(30)), "score": [i / 7 for i in range(30)]},
     "multi-label": {"text": ["a", "b"], "labels": [["x"], []]},
+    "sentence-embedding": {"text": ["a", "b"]},
 }
 
 

@@ -111,6 +111,8 @@ def infer(table: Table, layouts: Mapping[str, Layout], *, text: str, image: str,
     there = table.columns
     if image in there:
         return "image-classification", "the task is image-classification: train has an image column"
+    if there == (text,) and "sentence-embedding" in layouts:
+        return "sentence-embedding", "the task is sentence-embedding: train has texts, and no other column"
     if text not in there and usual_pair(there) is None and "," not in text:
         found = next((name for name in (label, "label", "score") if name in there), None)
         rest = [name for name in there if name != found]

@@ -85,7 +85,7 @@ def verdict(
         twin=float(np.mean([metric.function(labels, one) for one in theirs])),
         difference=found,
         margin=margin,
-        rows=ours.shape[1],
+        rows=len(metric.checked(labels, ours[0])[0]),
     )
     return {
         "distillation": measured.outcome,

@@ -12,7 +12,7 @@ from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError, choices
 from understudy.pipeline.defaults import AUTO, FAMILIES, TEACHERS, TREES
 from understudy.pipeline.objective import reads_only_logits, refuse_silence, refuse_terms
-from understudy.pipeline.recipe import Recipe, Student, with_values
+from understudy.pipeline.recipe import Objective, Recipe, Student, with_values
 from understudy.pipeline.steps import of_step, refuse_steps
 from understudy.pipeline.watching import check_tracker
 from understudy.statistics import METRICS
@@ -89,9 +89,13 @@ def _refuse_task(recipe: Recipe) -> None:
         )
     if not answer.softens and recipe.objective.temperature is not None:
         raise RecipeError(
-            f"objective.temperature: {recipe.objective.temperature} would change nothing: a {task.name} gives scores, "
-            "which are not softened; leave it out"
+            f"objective.temperature: {recipe.objective.temperature} would change nothing: {task.name} gives "
+            f"{'scores' if answer.labelled else 'vectors'}, which are not softened; leave it out"
         )
+    if not answer.labelled:
+        _refuse_labels(recipe, task.name)
+    elif recipe.student.embedding is not None:
+        raise RecipeError(f"student.embedding is the width of vectors, and {task.name} gives none; leave it out")
     only = {
         "objective.class_weights": recipe.objective.class_weights == "balanced",
         "export.floors": bool(recipe.export.floors),
@@ -102,6 +106,19 @@ def _refuse_task(recipe: Recipe) -> None:
     for key, said in only.items():
         if said and answer is not LABEL:
             raise RecipeError(f"{key} is for tasks whose answer is one label of several, and a {task.name} is none")
+
+
+def _refuse_labels(recipe: Recipe, task: str) -> None:
+    """What wants labels, where training rows have none."""
+    if recipe.objective.alpha != Objective.model_fields["alpha"].default:
+        raise RecipeError(
+            f"objective.alpha: {recipe.objective.alpha} would change nothing: training rows of {task} have no labels "
+            "to weigh against the teacher; leave it out"
+        )
+    if recipe.teacher.fine_tune == "always":
+        raise RecipeError(
+            f"teacher.fine_tune: a teacher of {task} is taken as it is, for there are no labels to train it on"
+        )
 
 
 def _refuse_unchosen(recipe: Recipe) -> None:

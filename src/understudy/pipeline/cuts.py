@@ -19,6 +19,7 @@ from understudy.pipeline.material import Material
 from understudy.teachers import Loaded
 
 ROWS, BATCH = 256, 32  # training rows on which importance is measured, and how many at once
+WRAPPERS = (students.Normalised, students.Embedder)
 LISTED = 32  # entries of a list that run.json shows
 
 
@@ -38,7 +39,8 @@ class Cut:
     def source(self) -> tuple[nn.Module, Encoder]:
         """The model that layers are cut from, and what the student reads: the teacher's, or with fewer sub-words.
 
-        Of an image teacher it is the model behind the pixels; what is cut is put behind them again.
+        Of a wrapper it is the model inside (behind the pixels of an image teacher, before the pooling of one that gives
+        vectors); what is cut is wrapped again.
         """
         most, encoder = self.material.recipe.student.vocabulary, self.teacher.encoder
         if most is None:
@@ -46,7 +48,7 @@ class Cut:
         if not isinstance(encoder, SubwordEncoder):
             raise RecipeError(f"student.vocabulary prunes sub-words, and the teacher reads {encoder.kind}")
         texts = [text for field in encoder.fields for text in self.material.learnable.inputs[field]]
-        return students.prune_vocabulary(self.teacher.model, encoder, texts, most=most)
+        return students.prune_vocabulary(self._inner, encoder, texts, most=most)
 
     @functools.cached_property
     def whole(self) -> nn.Module:
@@ -64,7 +66,7 @@ class Cut:
 
     def inheritance(self) -> dict[str, Any]:
         """See `students.inheritance`; lists too long for a page give way to their number."""
-        whole = self.whole.model if isinstance(self.whole, students.Normalised) else self.whole
+        whole = self.whole.model if isinstance(self.whole, WRAPPERS) else self.whole
         found = students.inheritance(whole, self._inner)
         return {key: _short(value) for key, value in found.items()}
 
@@ -76,11 +78,11 @@ class Cut:
     @property
     def _inner(self) -> nn.Module:
         model = self.teacher.model
-        return model.model if isinstance(model, students.Normalised) else model
+        return model.model if isinstance(model, WRAPPERS) else model
 
     def _outer(self, student: nn.Module) -> nn.Module:
         model: Any = self.teacher.model
-        return students.Normalised(student, **model.arguments) if isinstance(model, students.Normalised) else student
+        return type(model)(student, **model.arguments) if isinstance(model, WRAPPERS) else student
 
     @property
     def _layers(self) -> Any:

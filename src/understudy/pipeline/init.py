@@ -87,6 +87,8 @@ def _known_to(splits: Splits) -> str:
 
 
 def _classes(splits: Splits) -> str:
+    if splits.couples:
+        return "no labels: vectors are learnt of texts alone, and validation and test are pairs of texts"
     if splits.scale is not None:
         return ""  # the notes of the data say where the scores lie
     counts = splits.train.counts(len(splits.label_names))
@@ -147,7 +149,7 @@ def _student(splits: Splits, kind: str) -> _Line:
 
 def _objective(splits: Splits) -> list[_Line]:
     lines = [_Line("temperature", "auto", "chosen on validation from short runs over 1, 2, 4 and 8")]
-    if splits.scale is not None:  # scores are not softened
+    if splits.scale is not None or splits.couples:  # scores and vectors are not softened
         lines = []
     if splits.unlabelled is not None:
         lines.append(_Line("alpha", 0.1, "little weight on labels: unlabelled rows have only the teacher's word"))
@@ -171,7 +173,7 @@ def _evaluation(splits: Splits) -> list[_Line]:
 
 
 def _unbalanced(splits: Splits) -> bool:
-    if splits.scale is not None or splits.train.labels.ndim == 2:
+    if splits.scale is not None or splits.train.labels.ndim == 2 or splits.couples:
         return False
     counts = splits.train.counts(len(splits.label_names))
     return bool(counts.max() > _RARE * max(counts.min(), 1))

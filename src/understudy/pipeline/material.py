@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from understudy.answers import VECTOR
 from understudy.data import Examples, Splits
 from understudy.encoding import Encoder
 from understudy.errors import NonFiniteError, TeacherError
@@ -59,6 +60,14 @@ class Material:
         """What the student is shown: the real rows, then views of them."""
         return self.learnable if self.views is None else Examples.join([self.learnable, self.views])
 
+    @property
+    def outputs(self) -> int:
+        """How many numbers a student gives for a row: one a label, or the width of its vectors, once it is decided."""
+        student = self.recipe.student
+        if self.task.answer is VECTOR:
+            return student.embedding or student.dimensions or 1
+        return len(self.splits.label_names)
+
     def measured(self, rows: Examples, logits: np.ndarray[Any, Any]) -> float:
         """The primary metric of logits [N, K] on labelled rows, before any threshold is chosen."""
         metric = METRICS[str(self.recipe.evaluation.metric)]
@@ -93,6 +102,7 @@ class Apprentice:
         notes: decisions worth showing.
         identity: hash of a module that a user wrote, for which the recipe has no words; empty for our families.
         inheritance: what it has from its teacher, for run.json; None where that is nothing, or not known.
+        alone: a fresh one for the twin, where that is trained with other dropout; None: as ``build``.
     """
 
     encoder: Encoder
@@ -101,3 +111,4 @@ class Apprentice:
     notes: tuple[str, ...] = ()
     identity: str = ""
     inheritance: Mapping[str, Any] | None = None
+    alone: Build | None = None

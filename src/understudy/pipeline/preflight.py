@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from understudy import students
@@ -31,6 +30,7 @@ from understudy.pipeline.recipe import Recipe, Step
 from understudy.pipeline.stages import load_splits, settled
 from understudy.pipeline.steps import of_step
 from understudy.pipeline.teach import untaught
+from understudy.pipeline.vectors import fitted, heard, listened, some_rows
 from understudy.records import Batch, Targets
 from understudy.statistics import METRICS
 from understudy.teachers import Live, Loaded
@@ -39,7 +39,12 @@ from understudy.wording import metric_name
 
 SAMPLE = 500  # validation rows that the teacher is asked about
 BATCH = 32
-_NOTHING = {"label": "the commonest label", "score": "the mean score", "labels": "the commonest labels"}
+_NOTHING = {
+    "label": "the commonest label",
+    "score": "the mean score",
+    "labels": "the commonest labels",
+    "vector": "the same vector for every text",
+}
 
 
 def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -70,12 +75,12 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         material = material.with_recipe(recipe)
         notes.append(choice["why"])
     metric = METRICS[str(recipe.evaluation.metric)]
-    some = splits.validation.take(
-        np.linspace(0, len(splits.validation) - 1, min(SAMPLE, len(splits.validation))).astype(int)
-    )
+    material = fitted(material, teacher)
+    some = some_rows(material, SAMPLE)
     began = time.perf_counter()
     logits = teacher.scores(some.inputs)
     each = (time.perf_counter() - began) / len(some)
+    some = heard(some, logits) if splits.couples else some
     nothing = task.baselines[0](splits).predict(some.inputs)
     majority, score = material.measured(some, nothing), material.measured(some, logits)
     if trains:
@@ -103,7 +108,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
             f"{metric_name(metric.name)} on {len(some)} validation rows": None if trains else round(score, 4),
         },
         "majority": round(majority, 4) if task.answer.decides else None,
-        "labels": _labels(splits, teacher),
+        "labels": _labels(splits, teacher) if task.answer.labelled else "none: what is learnt is a vector",
         "tokenizer": _reading(teacher, kind.encoder),
         "leaks": leaks(splits),
         "terms": [*(row for rows in before for row in rows), *terms],
@@ -143,7 +148,8 @@ def _one_batch(
     cohort = {"student": kind.build()} | {f"peer.{i}": peer.build() for i, peer in enumerate(beside, 1)}
     encoders = {"student": kind.encoder} | ({} if teacher.ask else {"teacher": teacher.encoder})
     encoders |= {f"peer.{i}": peer.encoder for i, peer in enumerate(beside, 1)}
-    live = _Asked(teacher, rows) if teacher.ask else Live(teacher.model, order=teacher.label_order)
+    live: Any = _Asked(teacher, rows) if teacher.ask else Live(teacher.model, order=teacher.label_order)
+    live = listened(material, teacher, live)
     terms = build(recipe, cohort, teacher.model)
     outside = any(term.against not in ("labels", "self", *cohort) for term in terms)
     feed = Feed(rows, encoders)
@@ -206,7 +212,7 @@ def _forecast(material: Material, trains: bool, each: float, step: float, studen
         recipe.objective.alpha == "auto"
     )
     seconds += per_step * steps * (2 * recipe.seeds + SHORT * tries)
-    classes = len(material.splits.label_names)
+    classes = material.outputs
     disk = 4 * (2 * recipe.seeds * student + 6 * student + (teacher if trains else 0)) + 4 * classes * rows
     place = material.folder
     while not place.exists():

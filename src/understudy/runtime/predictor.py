@@ -19,7 +19,7 @@ from understudy.runtime.graph import GraphModel
 from understudy.runtime.lookup import Lookup
 from understudy.runtime.single import unpack
 from understudy.runtime.static import StaticModel
-from understudy.runtime.voices import OneLabel, finite, voice_of
+from understudy.runtime.voices import OneLabel, Vector, finite, voice_of
 
 Row = str | Mapping[str, Any]
 Model = Lookup | GraphModel | ExitsModel
@@ -31,7 +31,7 @@ class Predictor:
 
     Attributes:
         manifest: the content of ``understudy.json``.
-        labels: the K labels, in the order of the logits.
+        labels: the K labels, in the order of the logits; none of vectors.
     """
 
     def __init__(self, manifest: Mapping[str, Any], encoder: Encoder, model: Model) -> None:
@@ -49,6 +49,7 @@ class Predictor:
                          below the threshold chosen on validation; the label is given all the same
         a score:         ``score``, on the scale of the data
         several labels:  ``labels``, those that hold, and ``probabilities`` {label: p}
+        a vector:        ``embedding``, D numbers, a vector of length 1
 
         A bare string stands for the only column of the task. Where a row was longer than its encoder's limit, and lost
         its end, it also has ``truncated``, true.
@@ -94,8 +95,29 @@ class Predictor:
         return self._voice.probabilities(self.logits(rows, batch=batch))
 
     def numbers(self, rows: Sequence[Row], *, batch: int = 32) -> np.ndarray:
-        """What `predict` says as one array, float64: probabilities [N, K], or scores [N] on the scale of the data."""
+        """What `predict` says as one array: probabilities [N, K], scores [N] on the data's scale, vectors [N, D]."""
         return self._voice.numbers(self.logits(rows, batch=batch))
+
+    def embed(self, rows: Sequence[Row], *, int8: bool = False, batch: int = 32) -> np.ndarray:
+        """The vector of every row, float32 [N, D], of length 1: products of two are their cosine.
+
+        Args:
+            rows: texts, or objects with the column of the task.
+            int8: whole numbers in -127 .. 127 instead, one byte an entry, as vector stores keep them. One step is
+                ``manifest["int8_scale"]`` for every entry of every vector, so that a product of two is their cosine in
+                units of its square; the largest entry of the validation texts is 127, and what is larger is cut.
+            batch: rows per forward of an ONNX model.
+
+        Raises:
+            UsageError: an artefact that gives no vectors.
+        """
+        voice = self._voice
+        if not isinstance(voice, Vector):
+            raise UsageError(
+                f"this artefact's answer is {self.manifest.get('answer', 'label')}, not a vector: use predict"
+            )
+        logits = self.logits(rows, batch=batch)
+        return voice.int8(logits) if int8 else voice.numbers(logits)
 
     def _answer(self, row: Row, said: dict[str, Any]) -> dict[str, Any]:
         return {**(row if isinstance(row, Mapping) else {self._encoder.fields[0]: row}), **said}
@@ -116,7 +138,8 @@ class Predictor:
         model = self._model
         if isinstance(model, Lookup):
             return model.logits(self._columns(_sequence(rows))), np.zeros(0, bool)
-        found, cut = [np.zeros((0, len(self.labels)), np.float32)], [np.zeros(0, bool)]
+        width = self._voice.dimensions if isinstance(self._voice, Vector) else len(self.labels)
+        found, cut = [np.zeros((0, width), np.float32)], [np.zeros(0, bool)]
         for features in self._encoded(rows):
             found.append(model.logits(self._encoder, features, batch=batch))
             if getattr(features, "cut", None) is not None:

@@ -8,8 +8,9 @@ from types import MappingProxyType
 from understudy.errors import UsageError, choices
 from understudy.statistics.metrics import CLASSES, Metric
 from understudy.statistics.scores import SCORES, SEVERAL
+from understudy.statistics.vectors import VECTORS
 
-METRICS: Mapping[str, Metric] = MappingProxyType({one.name: one for one in (*CLASSES, *SCORES, *SEVERAL)})
+METRICS: Mapping[str, Metric] = MappingProxyType({one.name: one for one in (*CLASSES, *SCORES, *SEVERAL, *VECTORS)})
 
 
 def metric_named(name: str | Metric) -> Metric:

@@ -12,6 +12,7 @@ from understudy.tasks import (
     multi_label,
     pair_classification,
     regression,
+    sentence_embedding,
     tabular,
     text_classification,
 )
@@ -24,7 +25,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         task.name: task
         for task in (
             *(text_classification.TASK, pair_classification.TASK, multi_label.TASK, regression.TASK),
-            *(image_classification.TASK, tabular.CLASSES, tabular.SCORES),
+            *(sentence_embedding.TASK, image_classification.TASK, tabular.CLASSES, tabular.SCORES),
         )
     }
 )

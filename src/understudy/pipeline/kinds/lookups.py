@@ -12,24 +12,43 @@ import numpy as np
 from torch import nn
 
 from understudy import students
+from understudy.answers import VECTOR
 from understudy.encoding import Encoder, PairEncoder, SequenceEncoder, WordEncoder
 from understudy.encoding.splitting import split
 from understudy.errors import RecipeError
 from understudy.pipeline.material import Apprentice, Material
+from understudy.pipeline.vectors import directions
 from understudy.tasks.text_classification import word_encoder
 from understudy.teachers import Loaded
 
+VIEWS = 0.15  # share of its features that a twin leaves out of a text, so that it reads it in two ways
 Vectors = Callable[[], np.ndarray[Any, Any]]
 
 
 def static(material: Material, teacher: Loaded) -> Apprentice:
     """A bag of vectors that start from the teacher's own outputs for each word."""
+    if material.task.answer is VECTOR:
+        return bag(material, teacher)
     recipe, texts = material.recipe.student, material.shown.texts
     encoder = _encoder(recipe, texts, words=recipe.words)
     vectors = word_vectors(teacher, encoder.words, recipe)
     shape = {"rows": encoder.size, "classes": len(material.splits.label_names), "texts": 1 + material.splits.pairs}
     build = partial(_new_static, shape, recipe, vectors, _counts(texts, encoder))
     return Apprentice(of_rows(material, encoder), build, "static", (_note(encoder, inherits=vectors is not None),))
+
+
+def bag(material: Material, teacher: Loaded) -> Apprentice:
+    """A mean of vectors that start from the teacher's outputs for each word, in the directions that are to be learnt.
+
+    The twin leaves words out while it is trained, for want of another way to read a text twice.
+    """
+    recipe, texts = material.recipe.student, material.shown.texts
+    encoder = _encoder(recipe, texts, words=recipe.words)
+    vectors, counts = directed_vectors(material, teacher, encoder.words), _counts(texts, encoder)
+    new = partial(_new_bag, encoder.size, material.outputs, vectors, counts)
+    dropped, notes = recipe.feature_dropout or 0.0, (_note(encoder, inherits=vectors is not None),)
+    alone = partial(new, max(dropped, VIEWS))
+    return Apprentice(encoder, partial(new, dropped), "static", notes, alone=alone)
 
 
 def ngram(material: Material, teacher: Loaded) -> Apprentice:
@@ -75,6 +94,28 @@ def word_vectors(teacher: Loaded, words: Sequence[str], recipe: Any) -> Vectors 
         return (found / (float(np.linalg.norm(found, axis=1).mean()) or 1.0)).astype(np.float32)
 
     return vectors
+
+
+def directed_vectors(material: Material, teacher: Loaded, words: Sequence[str]) -> Vectors | None:
+    """What the teacher says of each word, along the directions that its vectors are learnt in, of mean length 1."""
+    if not (material.recipe.student.initialise and teacher.tokenizer is not None and words):
+        return None
+
+    @functools.cache
+    def vectors() -> np.ndarray[Any, Any]:
+        found, spoken = students.word_outputs(teacher.model, teacher.tokenizer, words)
+        along = directions(material, teacher, material.outputs)
+        found = np.where(spoken[:, None], found if along is None else found @ along, 0.0)
+        return (found / (float(np.linalg.norm(found, axis=1).mean()) or 1.0)).astype(np.float32)
+
+    return vectors
+
+
+def _new_bag(rows: int, dimensions: int, vectors: Vectors | None, counts: Any, word_dropout: float) -> nn.Module:
+    student = students.Bag(rows, dimensions, word_dropout=word_dropout)
+    if vectors is not None:
+        student.initialise(vectors(), counts=counts)
+    return student
 
 
 def _new_static(shape: dict[str, int], recipe: Any, vectors: Vectors | None, counts: Any) -> nn.Module:

@@ -26,7 +26,7 @@ def sequences(material: Material, teacher: Loaded) -> Apprentice:
     kinds: dict[str, Any] = {"conv": students.Conv, "gru": students.Gru, "transformer": students.Transformer}
     if recipe.family == "transformer":
         shape |= {"layers": recipe.depth, "positions": encoder.limit}
-    kind = partial(kinds[recipe.family], encoder.size, len(material.splits.label_names), **shape)
+    kind = partial(kinds[recipe.family], encoder.size, material.outputs, **shape)
     vectors = word_vectors(teacher, encoder.words, recipe)
     start = "their vectors start from the teacher's own outputs" if vectors else "all vectors start at random"
     note = f"{len(encoder.words):,} words, {encoder.buckets:,} hashed entries for unknown ones; {start}"

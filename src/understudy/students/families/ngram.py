@@ -19,11 +19,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
-from understudy.students.families.bags import filled, thinned
+from understudy.students.families.bags import filled, mean_of, thinned
 from understudy.students.families.pairs import compared, width
 
 if TYPE_CHECKING:
@@ -84,15 +83,7 @@ class Ngram(nn.Module):
         filled(offsets, self.texts)
         if self.training and self.word_dropout > 0.0:
             ids, offsets = thinned(ids, offsets, self.word_dropout)
-        logarithms = self.weights[ids]
-        weights = (logarithms - logarithms.detach().max()).exp()  # a factor that the quotient does not see
-        sums = F.embedding_bag(
-            ids, self.table.weight, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
-        )
-        lengths = offsets.diff()
-        rows = torch.arange(len(lengths), device=ids.device).repeat_interleave(lengths)
-        totals = weights.new_zeros(len(lengths)).index_add(0, rows, weights)
-        return self.output(compared(sums / totals[:, None], self.texts))
+        return self.output(compared(mean_of(self.table.weight, self.weights, ids, offsets), self.texts))
 
     @torch.no_grad()
     def initialise(

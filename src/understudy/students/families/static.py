@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
-from understudy.students.families.bags import filled, thinned
+from understudy.students.families.bags import filled, start, thinned
 from understudy.students.families.pairs import compared, width
 
 if TYPE_CHECKING:
@@ -150,18 +150,4 @@ class Static(nn.Module):
         Raises:
             UsageError: the vectors do not fit the table, or the counts do not fit the vectors.
         """
-        rows, dimensions = self.table.weight.shape
-        if vectors.ndim != 2 or vectors.shape[1] != dimensions or first < 0 or first + len(vectors) > rows:
-            raise UsageError(
-                f"a table of {rows} rows x {dimensions} cannot take vectors {tuple(vectors.shape)} from row {first} on"
-            )
-        if counts is not None and counts.shape != vectors.shape[:1]:
-            raise UsageError(f"{len(vectors)} vectors want as many counts, got {tuple(counts.shape)}")
-        words = slice(first, first + len(vectors))
-        self.table.weight.zero_()
-        self.table.weight[words] = torch.as_tensor(vectors).to(self.table.weight)
-        self.weights.fill_(other)
-        self.weights[words] = 0.0
-        if counts is not None:
-            share = torch.as_tensor(counts, dtype=torch.float64) / max(int(counts.sum()), 1)
-            self.weights[words] = torch.log(smoothing / (smoothing + share)).to(self.weights)
+        start(self.table.weight, self.weights, vectors, first=first, counts=counts, smoothing=smoothing, other=other)
