@@ -43,7 +43,13 @@ def planted(rows: int, classes: int, *, right: float, seed: int) -> tuple[np.nda
     return labels, np.where(rng.random(rows) < right, labels, rng.integers(classes, size=rows))
 
 
+def plain_f1(labels: np.ndarray, predicted: np.ndarray) -> float:
+    several = max(labels.max(), predicted.max()) > 1
+    return float(sklearn_metrics.f1_score(labels, predicted, average="macro" if several else "binary", zero_division=0))
+
+
 SKLEARN = {
+    "f1": plain_f1,
     "accuracy": sklearn_metrics.accuracy_score,
     "macro_f1": lambda y, p: sklearn_metrics.f1_score(y, p, average="macro", zero_division=0),
     "weighted_f1": lambda y, p: sklearn_metrics.f1_score(y, p, average="weighted", zero_division=0),

@@ -36,6 +36,7 @@ def test_the_layout_is_plain(saved: Path) -> None:
         "hidden": 5,
         "dropout": 0.1,
         "word_dropout": 0.3,
+        "texts": 1,
     }
     from safetensors.torch import load_file
 

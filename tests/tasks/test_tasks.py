@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from understudy.data import Examples
 from understudy.data.layouts import infer
 from understudy.data.tables import read_file
 from understudy.errors import DataError, UsageError
@@ -46,6 +47,8 @@ ROWS = {
     "image-classification": {"image": [b"1", b"2"], "label": [0, 1]},
     "pair-classification": {"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": [0, 1]},
     "regression": {"text": [str(i) for i in range(30)], "score": [i / 7 for i in range(30)]},
+    "tabular-classification": {"age": [40, 41], "city": ["Bern", "Basel"], "label": ["x", "y"]},
+    "tabular-regression": {"age": list(range(30)), "score": [i / 7 for i in range(30)]},
     "multi-label": {"text": ["a", "b"], "labels": [["x"], []]},
 }
 
@@ -136,6 +139,14 @@ def test_a_static_students_encoder_knows_the_frequent_words(tiny_texts: Texts) -
     encoder = text_classification.word_encoder(tiny_texts(200)[0], words=10, buckets=32, pairs=True)
     assert len(encoder.words) == 10
     assert encoder.size == 1 + 10 + 32
+
+
+def test_the_limit_of_a_pairs_texts_is_chosen_from_both_of_its_columns() -> None:
+    rows = Examples.of(
+        {"sentence1": ["one"] * 25_000, "sentence2": ["one two three four five six seven eight nine"] * 25_000}
+    )
+    assert rows.texts[:2] == ["one", rows.inputs["sentence2"][0]]
+    assert text_classification.sequence_encoder(rows.texts).limit == 16
 
 
 def test_pixel_encoders_take_the_usual_size_and_all_channels() -> None:

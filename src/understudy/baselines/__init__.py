@@ -8,10 +8,13 @@ one temperature on validation, elsewhere. The test split is not touched here: ``
 from understudy.baselines.classes import majority, pixels_logistic, tfidf_svm
 from understudy.baselines.fitted import Baseline
 from understudy.baselines.scores import label_shares, mean_score, tfidf_ridge, tfidf_svms
+from understudy.baselines.tables import linear_classes, linear_score
 
 __all__ = [
     "Baseline",
     "label_shares",
+    "linear_classes",
+    "linear_score",
     "majority",
     "mean_score",
     "pixels_logistic",

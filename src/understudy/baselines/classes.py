@@ -59,7 +59,7 @@ def tfidf_svm(splits: Splits, *, seed: int = 0) -> Baseline:
     notes.append(f"tfidf_svm: C = {strength:g}, {'the best of four on validation' if cheap else 'not tuned'}")
 
     def predict(inputs: Inputs) -> Array:
-        return _columns(model.decision_function(texts.features(inputs)), model.classes_, classes)
+        return columns_of(model.decision_function(texts.features(inputs)), model.classes_, classes)
 
     parameters, size = texts.size(model.coef_.size + model.intercept_.size)
     return finished("tfidf_svm", splits, predict, start, size=size, parameters=parameters, notes=notes)
@@ -102,7 +102,7 @@ def pixels_logistic(splits: Splits, *, field: str = "image", seed: int = 0) -> B
     notes.append(f"pixels_logistic: C = {strength:g}, {chosen}, {encoder.size[0]} x {encoder.size[1]} pixels")
 
     def predict(inputs: Inputs) -> Array:
-        return _columns(model.decision_function((_flat(encoder, inputs) - mean) / scale), model.classes_, classes)
+        return columns_of(model.decision_function((_flat(encoder, inputs) - mean) / scale), model.classes_, classes)
 
     parameters = model.coef_.size + model.intercept_.size + mean.size + 1
     return finished("pixels_logistic", splits, predict, start, size=4 * parameters, parameters=parameters, notes=notes)
@@ -120,7 +120,7 @@ def _best(fit: Callable[[float], Any], features: Any, labels: Array, strengths: 
     return found[1], found[2]
 
 
-def _columns(decision: Array, present: Array, classes: int) -> Array:
+def columns_of(decision: Array, present: Array, classes: int) -> Array:
     """Decision scores as [N, K]; a class that training never saw stays a unit below every other score."""
     scores = np.asarray(decision, dtype=np.float64)
     if scores.ndim == 1:

@@ -32,13 +32,18 @@ class Dial:
 
 
 DIALS = (
-    Dial("--teacher", "teacher.path", "P", "Folder or hub name of a transformers model; for images also cnn or mlp."),
+    Dial(
+        "--teacher",
+        "teacher.path",
+        "P",
+        "Folder or hub name of a transformers model; also cnn, mlp (images), boosting (tables).",
+    ),
     Dial("--data", "data.path", "D", "Folder of train|validation|test|unlabelled files, one file, or a hub name."),
     Dial(
         "--student",
         "student.family",
         "S",
-        "Text: static, ngram, conv, gru, transformer, cut; images: cnn, mlp; auto: for --max-mb and --max-ms.",
+        "Text: static, ngram, conv, gru, transformer, cut; images: cnn, mlp, cut; tables: mlp; auto: by --max-mb/ms.",
     ),
     Dial("--text", "data.text", "COLUMN", "Column of the text (default: text); A,B for a pair (sentence1,sentence2)."),
     Dial("--label", "data.label", "COLUMN", "Column of the label (default: label; score of a regression)."),

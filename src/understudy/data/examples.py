@@ -108,8 +108,8 @@ class Examples:
 
     @property
     def texts(self) -> list[str]:
-        """Every text of every column of text, column after column."""
-        return [value for values in self.inputs.values() for value in values if isinstance(value, str)]
+        """Every text of every column of text, row after row."""
+        return [value for row in zip(*self.inputs.values(), strict=True) for value in row if isinstance(value, str)]
 
     @cached_property
     def known(self) -> NDArray[np.bool_]:
@@ -156,6 +156,11 @@ class Splits:
     def meaning(self) -> tuple[str, ...]:
         """What decides what a column of logits says: the names of the labels, and the scale of a score."""
         return (*self.label_names, *([] if self.scale is None else [repr(self.scale)]))
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a row is two texts."""
+        return self.fields == ("sentence1", "sentence2")
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from understudy.data.problems import nearest
 from understudy.data.tables import Table
+from understudy.data.tabular import readable
 from understudy.errors import DataError, UsageError, choices
 
 PAIRS = (
@@ -40,6 +41,9 @@ class Layout:
 
 TEXTS = Layout((("text",),))
 IMAGES = Layout((("image",),))
+EVERY = "*"  # in the place of a column: every one but the label's
+TABLES = Layout(((EVERY,),))
+TABLES_OF_SCORES = Layout(((EVERY,),), answer="score", label="score")
 LAYOUTS: Mapping[str, Layout] = {"text-classification": TEXTS, "image-classification": IMAGES}
 
 
@@ -50,11 +54,12 @@ class Columns:
     Attributes:
         inputs: name in memory -> name in the files.
         label: of the column of labels.
-        options: name in memory -> the option that names another column.
+        every: whether they are those of a table, whatever they are called.
     """
 
     inputs: Mapping[str, str]
     label: str
+    every: bool = False
 
     @classmethod
     def find(cls, layout: Layout, there: Sequence[str], *, text: str, image: str, label: str) -> Columns:
@@ -73,6 +78,8 @@ class Columns:
         label = layout.label if label == "label" and label not in there and layout.label in there else label
         if ("image",) in layout.fields:
             return cls({"image": image}, label)
+        if (EVERY,) in layout.fields:
+            return cls({name: name for name in there if name != label}, label, every=True)
         widths = {len(fields): fields for fields in layout.fields}
         said = tuple(name.strip() for name in text.split(","))
         if said == ("text",) and 2 in widths and (said[0] not in there or 1 not in widths):
@@ -104,6 +111,13 @@ def infer(table: Table, layouts: Mapping[str, Layout], *, text: str, image: str,
     there = table.columns
     if image in there:
         return "image-classification", "the task is image-classification: train has an image column"
+    if text not in there and usual_pair(there) is None and "," not in text:
+        found = next((name for name in (label, "label", "score") if name in there), None)
+        rest = [name for name in there if name != found]
+        if found is not None and _is_table(table, rest):
+            task = "tabular-regression" if kind_of(table, found) == "scores" else "tabular-classification"
+            if task in layouts:
+                return task, f'the task is {task}: train has columns of numbers and names beside "{found}"'
     pair = "," in text or (text not in there and usual_pair(there) is not None)
     inputs = "a pair of texts" if pair else "one text"
     found = next((name for name in (label, "label", "score", "labels") if name in there), None)
@@ -116,6 +130,12 @@ def infer(table: Table, layouts: Mapping[str, Layout], *, text: str, image: str,
         return task, f"the task is {task}: train has no image column"
     says = {"labels": "lists of labels", "scores": "numbers with fractions"}.get(kind, "labels")
     return task, f'the task is {task}: train has {inputs} and, in column "{found}", {says}'
+
+
+def _is_table(table: Table, rest: Sequence[str]) -> bool:
+    """Whether columns describe rows by numbers, or by numbers and names."""
+    kinds = [{type(value) for value in table.values(name) if value is not None} for name in rest]
+    return bool(rest) and all(readable(table, name) for name in rest) and any(k & {int, float} for k in kinds)
 
 
 def kind_of(table: Table, column: str) -> str:

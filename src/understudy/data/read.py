@@ -19,6 +19,7 @@ from understudy.data.scores import all_labels, many_hot, read_lists, read_scores
 from understudy.data.sources import find
 from understudy.data.split import leak_notes, split_off
 from understudy.data.tables import Table
+from understudy.data.tabular import names_rows, values
 from understudy.errors import DataError
 
 Labels = NDArray[Any]
@@ -70,6 +71,8 @@ def load(
         notes.append(why)
     layout = layout_of(task, layouts)
     columns = Columns.find(layout, tables["train"].columns, text=text, image=image, label=label)
+    if columns.every:
+        columns = _without_identifiers(tables["train"], columns, notes)
     parts, names, scale = _labelled(tables, columns, layout.answer, notes, hub=found.hub)
     unlabelled = _unlabelled(tables.get("unlabelled"), columns, parts, tables["train"].source, notes)
     shares = {"test": test_share, "validation": validation_share}
@@ -88,9 +91,19 @@ def load(
 
 def _inputs(table: Table, columns: Columns) -> dict[str, list[Any]]:
     need_columns(table, columns, {"image": "image"})
+    read = values if columns.every else texts
     return {
-        field: images(table, name) if field == "image" else texts(table, name) for field, name in columns.inputs.items()
+        field: images(table, name) if field == "image" and not columns.every else read(table, name)
+        for field, name in columns.inputs.items()
     }
+
+
+def _without_identifiers(train: Table, columns: Columns, notes: list[str]) -> Columns:
+    """The columns less those that name rows: nothing can be learnt from what never comes again."""
+    names = [name for name in columns.inputs if len(train) and names_rows(train, name)]
+    if names:
+        notes.append(f"left out, nearly every row has another value there: {', '.join(names)}")
+    return replace(columns, inputs={name: name for name in columns.inputs if name not in names})
 
 
 def _labelled(

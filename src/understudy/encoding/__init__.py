@@ -4,8 +4,10 @@ An encoder turns raw columns into features (`Ragged` ids, or uint8 pixels) and f
 
     words     ids int64 [M], offsets int64 [N + 1]                            static students
     sequence  input_ids, attention_mask  int64 [N, L]                         small networks that see order
+    pair      the same of both texts of a row: 2 N bags, or [N, 2, L]         either of these
     subwords  input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers
     pixels    pixels uint8 [N, C, H, W]                                       images
+    table     features float32 [N, F]                                         rows of a table
 """
 
 from __future__ import annotations
@@ -14,21 +16,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.encoding.features import Encoder, Features, Ragged, RowError
+from understudy.encoding.features import Encoder, Features, Pairs, Ragged, RowError
+from understudy.encoding.pairs import PairEncoder
 from understudy.encoding.pixels import PixelEncoder
 from understudy.encoding.sequences import SequenceEncoder
 from understudy.encoding.subwords import SubwordEncoder
+from understudy.encoding.tables import TableEncoder
 from understudy.encoding.words import WordEncoder
 from understudy.errors import ArtefactError, choices
 
 __all__ = [
     "Encoder",
     "Features",
+    "PairEncoder",
+    "Pairs",
     "PixelEncoder",
     "Ragged",
     "RowError",
     "SequenceEncoder",
     "SubwordEncoder",
+    "TableEncoder",
     "WordEncoder",
     "load_encoder",
 ]
@@ -39,16 +46,13 @@ def load_encoder(folder: Path | str, entry: Mapping[str, Any]) -> Encoder:
 
     Raises ArtefactError when the kind is unknown or the entry lacks a setting, StoreError when a file is missing.
     """
-    kinds: dict[str, type[WordEncoder] | type[SequenceEncoder] | type[SubwordEncoder] | type[PixelEncoder]] = {
-        "words": WordEncoder,
-        "sequence": SequenceEncoder,
-        "subwords": SubwordEncoder,
-        "pixels": PixelEncoder,
-    }
+    known = (WordEncoder, SequenceEncoder, PairEncoder, SubwordEncoder, PixelEncoder, TableEncoder)
+    kinds: dict[str, Any] = {encoder.kind: encoder for encoder in known}
     kind = str(entry.get("kind"))
     if kind not in kinds:
         raise ArtefactError(f'unknown encoder "{kind}" in {folder}: {choices(kind, kinds)}')
     try:
-        return kinds[kind].load(Path(folder), entry)
+        found: Encoder = kinds[kind].load(Path(folder), entry)
+        return found
     except KeyError as error:
         raise ArtefactError(f"the {kind} encoder in {folder} has no {error}; export the artefact again") from error

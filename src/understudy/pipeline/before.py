@@ -10,7 +10,7 @@ from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
 from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError, choices
-from understudy.pipeline.defaults import AUTO, FAMILIES, TEACHERS
+from understudy.pipeline.defaults import AUTO, FAMILIES, TEACHERS, TREES
 from understudy.pipeline.objective import reads_only_logits, refuse_silence, refuse_terms
 from understudy.pipeline.recipe import Recipe, Student, with_values
 from understudy.pipeline.steps import of_step, refuse_steps
@@ -18,7 +18,6 @@ from understudy.pipeline.watching import check_tracker
 from understudy.statistics import METRICS
 from understudy.tasks import task_named
 
-PAIRS = ("cut",)  # families that read two texts
 CHOSEN = (
     *("layers", "width", "heads", "feed_forward", "vocabulary", "rank", "depth", "blocks"),
     *("dimensions", "hidden", "words", "buckets", "exits"),
@@ -49,7 +48,17 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
     _refuse_members(recipe)
     _refuse_peers(recipe)
     _refuse_moves(recipe, splits)
-    _refuse_task(recipe, splits)
+    _refuse_task(recipe)
+    table = task_named(str(recipe.task)).tabular
+    if (recipe.teacher.path == TREES) != table and (table or recipe.teacher.path == TREES) and recipe.teacher.path:
+        raise TeacherError(
+            f"the teacher of a {recipe.task} is {TREES}, got {recipe.teacher.path}: name it with --teacher {TREES}, or "
+            "pass your own to distill_models"
+            if table
+            else f"the built-in teacher {TREES} reads tables, and the task is {recipe.task}: name the folder of a model"
+        )
+    if table and recipe.teacher.targets == "live":
+        raise RecipeError(f"teacher.targets: {TREES} answers raw rows and cannot run in a training step: use stored")
     if recipe.teacher.path in TEACHERS.keys() - {"encoder"} and "image" not in splits.train.inputs:
         raise TeacherError(
             f"the built-in teacher {recipe.teacher.path} reads images, and the task is {recipe.task}: "
@@ -69,7 +78,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
             )
 
 
-def _refuse_task(recipe: Recipe, splits: Splits) -> None:
+def _refuse_task(recipe: Recipe) -> None:
     """What means nothing for this task's answer."""
     task = task_named(str(recipe.task))
     answer, metric = task.answer, str(recipe.evaluation.metric)
@@ -93,11 +102,6 @@ def _refuse_task(recipe: Recipe, splits: Splits) -> None:
     for key, said in only.items():
         if said and answer is not LABEL:
             raise RecipeError(f"{key} is for tasks whose answer is one label of several, and a {task.name} is none")
-    if len(splits.fields) == 2 and recipe.student.family not in PAIRS:
-        family = recipe.student.family
-        raise RecipeError(
-            f"student.family: a {family} student reads one text, and rows are pairs: {choices(family, PAIRS)}"
-        )
 
 
 def _refuse_unchosen(recipe: Recipe) -> None:
@@ -152,6 +156,8 @@ def _refuse_auto(recipe: Recipe) -> None:
 
 
 def _refuse_moves(recipe: Recipe, splits: Splits) -> None:
+    if recipe.data.views and task_named(str(recipe.task)).tabular:
+        raise RecipeError("data.views: texts and images have views, rows of a table have none: leave it out")
     mine, kind = (IMAGE_VIEWS, "images") if "image" in splits.train.inputs else (TEXT_VIEWS, "texts")
     for name in recipe.data.moves or ():
         if name not in mine:

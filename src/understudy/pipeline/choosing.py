@@ -18,7 +18,7 @@ from understudy import students
 from understudy.data import Splits
 from understudy.errors import GateError, RecipeError, UsageError
 from understudy.pipeline.apprentice import apprentice
-from understudy.pipeline.before import PAIRS, refuse
+from understudy.pipeline.before import refuse
 from understudy.pipeline.defaults import AUTO, resolved
 from understudy.pipeline.forms import exact_model, size, small_model, write
 from understudy.pipeline.gates import p95
@@ -59,6 +59,10 @@ CANDIDATES: dict[str, dict[str, Keys]] = {
             "student.buckets": 4096,
             "export.bits": 4,
         },
+    },
+    "tables": {
+        "mlp of width 64": {"student.family": "mlp", "student.width": 64},
+        "mlp of width 16": {"student.family": "mlp", "student.width": 16},
     },
     "images": {
         "cnn of width 32": {"student.family": "cnn", "student.width": 32},
@@ -162,9 +166,9 @@ def choose(material: Material, teacher: Loaded) -> Facts:
 
 
 def candidates(material: Material) -> dict[str, Keys]:
-    """The candidates whose family can do the task, for rows like these."""
-    kind = "images" if "image" in material.splits.fields else "texts"
-    known = [f for f in material.task.families if len(material.splits.fields) == 1 or f in PAIRS]
+    """The candidates whose family can do the task."""
+    kind = "images" if "image" in material.splits.fields else "tables" if material.task.tabular else "texts"
+    known = material.task.families
     return {name: keys for name, keys in CANDIDATES[kind].items() if keys["student.family"] in known}
 
 

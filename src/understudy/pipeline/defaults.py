@@ -28,8 +28,10 @@ _DIALS: dict[str, dict[str, Any]] = {
         "epochs": 30, "batch_size": 64, "learning_rate": 1e-3, "temperature": 4.0, "precision": "auto", "width": 64
     },
 }  # fmt: skip
+_TABLE = {"epochs": 60, "batch_size": 32, "learning_rate": 3e-3}  # a table of some hundred rows has few batches
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
-    name: {family: _DIALS[family] for family in task.families} for name, task in TASKS.items()
+    name: {family: _DIALS[family] | (_TABLE if task.tabular else {}) for family in task.families}
+    for name, task in TASKS.items()
 }
 """By task, the dials of each family that can learn it."""
 SIZES = ("width", "dimensions", "hidden", "buckets")
@@ -39,6 +41,8 @@ TEACHERS: dict[str, dict[str, Any]] = {
     "cnn": {"epochs": 20, "learning_rate": 3e-3, "width": 32, "dropout": 0.2},
     "mlp": {"epochs": 30, "learning_rate": 1e-3, "width": 1200, "dropout": 0.5},
 }
+TREES = "boosting"
+"""The built-in teacher of tables, which is fitted and not trained."""
 
 
 def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:

@@ -11,7 +11,8 @@ import numpy as np
 import yaml
 
 from understudy.data import Splits, load
-from understudy.tasks import LAYOUTS
+from understudy.pipeline.defaults import TREES
+from understudy.tasks import LAYOUTS, task_named
 
 _RARE = 10  # times that the largest class may outnumber the smallest before weights are suggested
 _FEW_TEST_ROWS = 1_000
@@ -46,13 +47,13 @@ def init(
     found, splits = load(data, task=task, text=text, label=label, image=image, seed=seed, layouts=LAYOUTS)
     names = {"text": text, "label": label, "image": image}
     columns = {key: name for key, name in names.items() if name != key}
-    images = "image" in splits.train.inputs
-    head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, images=images))]
+    kind = "table" if task_named(found).tabular else "images" if "image" in splits.train.inputs else "texts"
+    head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, kind))]
     sections = {
         "": [_Line("task", found, "inferred from the columns")],
-        "teacher": _teacher(images=images),
+        "teacher": _teacher(kind),
         "data": [_Line("path", data, ""), *(_Line(key, name, "") for key, name in columns.items())],
-        "student": _student(splits, images=images),
+        "student": _student(splits, kind),
         "objective": _objective(splits),
         "evaluation": _evaluation(splits),
     }
@@ -61,14 +62,14 @@ def init(
     return "\n\n".join(["\n".join(_comment(line) for line in head), *blocks, tail]) + "\n"
 
 
-def _facts(splits: Splits, *, images: bool) -> list[str]:
+def _facts(splits: Splits, kind: str) -> list[str]:
     """What the data is, in sentences."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     rows = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
     facts = [
         f"rows: {rows}" + (f", unlabelled {len(splits.unlabelled):,}" if splits.unlabelled else ""),
         _classes(splits),
-        _image_sizes(splits.train.inputs["image"]) if images else _text_lengths(splits.train.texts),
+        _inputs(splits, kind),
     ]
     if len(splits.test) < _FEW_TEST_ROWS:
         facts.append(_known_to(splits))
@@ -102,6 +103,16 @@ def _classes(splits: Splits) -> str:
     return f"{len(counts)} classes; largest {most}, smallest {names[smallest]} ({counts[smallest]:,})"
 
 
+def _inputs(splits: Splits, kind: str) -> str:
+    """How long, how large or how many the columns are that a model reads."""
+    if kind == "images":
+        return _image_sizes(splits.train.inputs["image"])
+    if kind == "texts":
+        return _text_lengths(splits.train.texts)
+    names = sum(any(isinstance(value, str) for value in values) for values in splits.train.inputs.values())
+    return f"columns: {len(splits.fields) - names} of numbers, {names} of names"
+
+
 def _text_lengths(texts: list[str]) -> str:
     lengths = np.array([len(text.split()) for text in texts])
     median, most, longest = np.percentile(lengths, [50, 95, 100]).astype(int)
@@ -119,8 +130,10 @@ def _image_sizes(images: list[bytes], *, looked_at: int = 200) -> str:
     )
 
 
-def _teacher(*, images: bool) -> list[_Line]:
-    if images:
+def _teacher(kind: str) -> list[_Line]:
+    if kind == "table":
+        return [_Line("path", TREES, "built in, fitted on the rows; from Python also a fitted estimator of your own")]
+    if kind == "images":
         return [_Line("path", "cnn", "built in; or the folder of a transformers vision model")]
     return [
         _Line(
@@ -131,10 +144,12 @@ def _teacher(*, images: bool) -> list[_Line]:
     ]
 
 
-def _student(splits: Splits, *, images: bool) -> list[_Line]:
-    if len(splits.fields) == 2:
+def _student(splits: Splits, kind: str) -> list[_Line]:
+    if kind == "table":
+        return [_Line("family", "mlp", "a small network over all columns at once")]
+    if splits.pairs:
         return [_Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")]
-    if images:
+    if kind == "images":
         return [_Line("family", "cnn", "mlp is smaller to run on tiny images")]
     why = "a bag of word vectors, no attention at run time; where word order matters (sentiment), try gru or cut"
     return [_Line("family", "static", why)]

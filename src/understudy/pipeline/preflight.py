@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 import torch
 
 from understudy import students
-from understudy.data import Splits, leaks
+from understudy.data import Examples, Splits, leaks
 from understudy.data.feed import Feed
+from understudy.encoding import PairEncoder
 from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.apprentice import apprentice, peers
 from understudy.pipeline.before import decode
@@ -29,10 +31,10 @@ from understudy.pipeline.recipe import Recipe, Step
 from understudy.pipeline.stages import load_splits, settled
 from understudy.pipeline.steps import of_step
 from understudy.pipeline.teach import untaught
+from understudy.records import Batch, Targets
 from understudy.statistics import METRICS
 from understudy.teachers import Live, Loaded
 from understudy.training import balanced, pulls
-from understudy.wording import metric_name
 
 SAMPLE = 500  # validation rows that the teacher is asked about
 BATCH = 32
@@ -97,9 +99,9 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         "data": {name: len(getattr(splits, name) or ()) for name in ("train", "validation", "test", "unlabelled")},
         "teacher": {
             "model": teacher.description,
-            f"{metric_name(metric.name)} on {len(some)} validation rows": None if trains else round(score, 4),
+            f"{metric.name} on {len(some)} validation rows": None if trains else round(score, 4),
         },
-        "majority": round(majority, 4) if task.answer.decides else None,
+        "majority": round(majority, 4),
         "labels": _labels(splits, teacher),
         "tokenizer": _reading(teacher, kind.encoder),
         "leaks": leaks(splits),
@@ -138,9 +140,9 @@ def _one_batch(
     recipe = material.recipe
     rows = material.splits.train.take(range(min(len(material.splits.train), 8 * BATCH)))
     cohort = {"student": kind.build()} | {f"peer.{i}": peer.build() for i, peer in enumerate(beside, 1)}
-    encoders = {"student": kind.encoder, "teacher": teacher.encoder}
+    encoders = {"student": kind.encoder} | ({} if teacher.ask else {"teacher": teacher.encoder})
     encoders |= {f"peer.{i}": peer.encoder for i, peer in enumerate(beside, 1)}
-    live = Live(teacher.model, order=teacher.label_order)
+    live = _Asked(teacher, rows) if teacher.ask else Live(teacher.model, order=teacher.label_order)
     terms = build(recipe, cohort, teacher.model)
     outside = any(term.against not in ("labels", "self", *cohort) for term in terms)
     feed = Feed(rows, encoders)
@@ -162,6 +164,20 @@ def _one_batch(
     return table, seconds
 
 
+class _Asked:
+    """A function of raw rows in the place of a live teacher: asked about these rows, once."""
+
+    def __init__(self, teacher: Loaded, rows: Examples) -> None:
+        self._said = dict(zip(rows.keys, torch.from_numpy(teacher.scores(rows.inputs)), strict=True))
+
+    def bind(self, needs: Iterable[str]) -> None:
+        """Nothing but logits is asked of it: the recipe was looked at before."""
+
+    def targets(self, batch: Batch) -> Targets:
+        """Its logits of the rows of a batch."""
+        return Targets({"teacher.logits": torch.stack([self._said[key] for key in batch.keys])})
+
+
 def _step_terms(material: Material, teacher: Loaded, step: Step) -> list[dict[str, Any]]:
     """The same table for a training before the last one."""
     inner = material.with_recipe(of_step(material.recipe, step, teacher))
@@ -172,7 +188,8 @@ def _step_terms(material: Material, teacher: Loaded, step: Step) -> list[dict[st
 def _reading(teacher: Loaded, encoder: Any) -> str:
     if teacher.encoder.fingerprint == encoder.fingerprint:
         return f"teacher and student read the same {encoder.kind}"
-    return f"the teacher reads {teacher.encoder.kind}, the student its own {encoder.kind}: both from the same raw rows"
+    own = encoder.inner.kind if isinstance(encoder, PairEncoder) else encoder.kind
+    return f"the teacher reads {teacher.encoder.kind}, the student its own {own}: both from the same raw rows"
 
 
 def _forecast(material: Material, trains: bool, each: float, step: float, student: int, teacher: int) -> dict[str, Any]:

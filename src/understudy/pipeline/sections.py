@@ -57,7 +57,9 @@ class Teacher(Section):
     """Where knowledge comes from."""
 
     path: Name | None = Field(
-        None, description="Folder or hub name of a transformers model, or a built-in image family: cnn, mlp."
+        None,
+        description="Folder or hub name of a transformers model; or what is built in: cnn, mlp (images), boosting "
+        "(tables).",
     )
     fine_tune: Literal["auto", "always", "never"] = Field(
         "auto", description="Train the teacher on the data first; auto: when its head does not fit the labels."
@@ -308,7 +310,8 @@ class Recipe(Section):
 
     task: Name | None = Field(
         None,
-        description="text-classification, pair-classification, multi-label, regression or image-classification; "
+        description="text-classification, pair-classification, multi-label, regression, "
+        "image-classification, tabular-classification or tabular-regression; "
         "from the columns and the labels when unset.",
     )
     seed: Seed = Field(0, description="Seed of everything random.")

@@ -332,8 +332,9 @@ def _report(run: Run, exported: Facts) -> None:
 
 
 def _own(recipe: Recipe, task: str, metric: str) -> Recipe:
-    """Dials for a student of the user's own: those of an image or text student, whatever family was named."""
-    family = "mlp" if task == "image-classification" else "cut"
+    """Dials for a student of the user's own: those of a student of its task, whatever family was named."""
+    families = task_named(task).families
+    family = "mlp" if "mlp" in families else "cut"
     return resolved(with_values(recipe, {"student.family": family}), task, metric=metric)
 
 
@@ -345,7 +346,7 @@ def _task_of(data: Splits) -> str:
         return "regression"
     if data.train.labels.ndim == 2:
         return "multi-label"
-    return "pair-classification" if len(data.fields) == 2 else "text-classification"
+    return "pair-classification" if data.pairs else "text-classification"
 
 
 def _fingerprints(splits: Splits, *, test: bool = True) -> list[str]:

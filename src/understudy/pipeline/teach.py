@@ -18,7 +18,7 @@ from understudy.encoding import PixelEncoder, load_encoder
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
 from understudy.pipeline.cuts import Cut
-from understudy.pipeline.defaults import TEACHERS
+from understudy.pipeline.defaults import TEACHERS, TREES
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.pipeline.members import alone, join, parent_of, refuse, several
@@ -27,7 +27,7 @@ from understudy.pipeline.watching import watching
 from understudy.targets.lock import locked
 from understudy.tasks.image_classification import pixel_encoder, pixel_statistics
 from understudy.tasks.text_classification import subword_encoder
-from understudy.teachers import Loaded, describe, open_teacher, settle
+from understudy.teachers import Loaded, boosting, describe, open_teacher, settle
 from understudy.teachers.own import save_teacher
 from understudy.training import Settings, probe, train
 from understudy.wording import metric_name
@@ -54,6 +54,9 @@ def teach(material: Material, given: Loaded | None = None) -> tuple[Loaded, Fact
 def _single(material: Material, *, cut: bool = True) -> tuple[Loaded, Facts]:
     """One teacher, from a folder, a name, the store or a training; ``cut``: the student may be cut from it."""
     recipe = material.recipe.teacher
+    if recipe.path == TREES:
+        loaded = trees(material)
+        return loaded, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(loaded.notes)}
     if recipe.path in FAMILIES:
         loaded = untrained(material)
         _refuse_student(material, loaded, cut=cut)
@@ -80,6 +83,8 @@ def untaught(material: Material) -> tuple[Loaded, bool]:
     """The teacher as far as it is there before anything is trained, and whether any of it will be trained."""
     recipe = material.recipe.teacher
     if recipe.members is None:
+        if recipe.path == TREES:
+            return trees(material), False
         loaded = untrained(material) if recipe.path in FAMILIES else open_given(material)
         return loaded, loaded.fresh_head
     refuse(material)
@@ -98,6 +103,12 @@ def _refuse_student(material: Material, teacher: Loaded, *, cut: bool) -> None:
     elif student.family in FAMILIES:
         images = material.splits.train.inputs["image"]
         family(student.family, pixel_encoder(images), images[:200], 2, width=1, dropout=0.0, layers=student.depth)
+
+
+def trees(material: Material) -> Loaded:
+    """Gradient boosting, fitted on the training rows of a table."""
+    splits, seed = material.splits, material.recipe.teacher.seed
+    return boosting(splits.train, classes=len(splits.label_names), scores=splits.scale is not None, seed=seed)
 
 
 def untrained(material: Material) -> Loaded:
@@ -125,7 +136,8 @@ def open_given(material: Material) -> Loaded:
     recipe, names = material.recipe.teacher, material.splits.label_names
     if recipe.path is None:
         raise TeacherError(
-            "a run needs a teacher: --teacher FOLDER (a saved transformers model), or cnn or mlp for images"
+            "a run needs a teacher: --teacher FOLDER (a saved transformers model), cnn or mlp for images, or boosting "
+            "for tables"
         )
     head = {"auto": "auto", "always": "new", "never": "keep"}[recipe.fine_tune]
     limit = material.recipe.data.limit

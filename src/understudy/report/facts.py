@@ -18,7 +18,11 @@ MEANING = {
     "candidate": "the exported student, which failed a gate",
     "baseline": "the best model without a network",
 }
-ANSWERS = {"regression": "score", "multi-label": "labels"}  # of a run.json that says its task and no answer
+ANSWERS = {
+    "regression": "score",
+    "tabular-regression": "score",
+    "multi-label": "labels",
+}  # of a run.json that says its task and no answer
 
 
 def dig(value: Any, *path: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.encoding import Encoder, RowError, WordEncoder, load_encoder
+from understudy.encoding import Encoder, PairEncoder, RowError, WordEncoder, load_encoder
 from understudy.errors import ArtefactError, StoreError, UsageError
 from understudy.files import read_tensors
 from understudy.runtime.artefact import find, read_manifest
@@ -215,9 +215,12 @@ def _load(folder: Path, *, threads: int) -> Predictor:
 
 def _lookup(encoder: Encoder, path: Path) -> Lookup:
     """Words and vectors. Raises ArtefactError where they do not fit."""
-    if not isinstance(encoder, WordEncoder):
-        raise ArtefactError(f"{path}: vectors are looked up for words, not for {encoder.kind}; export it again")
+    words = encoder.inner if isinstance(encoder, PairEncoder) else encoder
+    if not (isinstance(encoder, WordEncoder | PairEncoder) and isinstance(words, WordEncoder)):
+        raise ArtefactError(f"{path}: vectors are looked up for words, not for {words.kind}; export it again")
     model = StaticModel(read_tensors(path, mmap=False))
+    if (model.texts == 2) != isinstance(encoder, PairEncoder):
+        raise ArtefactError(f"{path} and its encoder do not agree on how many texts a row has; export it again")
     if encoder.size != len(model.table.sums) - 1:
         raise ArtefactError(
             f"{path} has {len(model.table.sums) - 1} vectors for {encoder.size} ids of its encoder; export it again"

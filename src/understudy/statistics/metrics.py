@@ -182,6 +182,13 @@ def _f1(hits: Array, support: Array, predicted: Array) -> Array:
     return np.divide(2.0 * hits, total, out=np.zeros(total.shape), where=total > 0)
 
 
+def _plain_f1(hits: Array, support: Array, predicted: Array) -> Array:
+    """F1 of the second of two classes, as binary tasks report it; of more classes their mean."""
+    if len(hits) > 2:
+        return _macro_f1(hits, support, predicted)
+    return _f1(hits, support, predicted)[1] if len(hits) == 2 else np.zeros(hits.shape[1:])
+
+
 def _macro_f1(hits: Array, support: Array, predicted: Array) -> Array:
     """Mean F1 of the classes that are there or predicted (as scikit-learn counts them)."""
     return _f1(hits, support, predicted).sum(0) / ((support + predicted) > 0).sum(0)
@@ -200,6 +207,7 @@ def _balanced_accuracy(hits: Array, support: Array, predicted: Array) -> Array:
 
 CLASSES: tuple[Metric, ...] = (
     ClassMetric("accuracy", "higher", of_counts=_accuracy),
+    ClassMetric("f1", "higher", of_counts=_plain_f1),
     ClassMetric("macro_f1", "higher", of_counts=_macro_f1),
     ClassMetric("weighted_f1", "higher", of_counts=_weighted_f1),
     ClassMetric("balanced_accuracy", "higher", of_counts=_balanced_accuracy),

@@ -12,6 +12,7 @@ from understudy.students.families.conv import Conv
 from understudy.students.families.gru import Gru
 from understudy.students.families.ngram import Ngram
 from understudy.students.families.static import Static
+from understudy.students.families.table import Table
 from understudy.students.families.transformer import Transformer
 from understudy.students.families.vectors import principal_components, static_vectors
 from understudy.students.families.vision import Cnn, Mlp, Normalised
@@ -30,6 +31,7 @@ __all__ = [
     "Normalised",
     "Static",
     "Student",
+    "Table",
     "Transformer",
     "bytes_on_disk",
     "cut",

@@ -18,6 +18,7 @@ from understudy.students.families.conv import Conv
 from understudy.students.families.gru import Gru
 from understudy.students.families.ngram import Ngram
 from understudy.students.families.static import Static
+from understudy.students.families.table import Table
 from understudy.students.families.transformer import Transformer
 from understudy.students.families.vision import Cnn, Mlp, Normalised
 from understudy.students.student import Student
@@ -31,6 +32,7 @@ FAMILIES: dict[str, type[nn.Module]] = {
     "mlp": Mlp,
     "ngram": Ngram,
     "static": Static,
+    "table": Table,
     "transformer": Transformer,
 }
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")

@@ -7,15 +7,25 @@ from types import MappingProxyType
 
 from understudy.data.layouts import Layout
 from understudy.errors import UsageError, choices
-from understudy.tasks import image_classification, multi_label, pair_classification, regression, text_classification
+from understudy.tasks import (
+    image_classification,
+    multi_label,
+    pair_classification,
+    regression,
+    tabular,
+    text_classification,
+)
 from understudy.tasks.task import Task
 
 __all__ = ["LAYOUTS", "TASKS", "Task", "task_named"]
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
-        one.TASK.name: one.TASK
-        for one in (text_classification, pair_classification, multi_label, regression, image_classification)
+        task.name: task
+        for task in (
+            *(text_classification.TASK, pair_classification.TASK, multi_label.TASK, regression.TASK),
+            *(image_classification.TASK, tabular.CLASSES, tabular.SCORES),
+        )
     }
 )
 LAYOUTS: Mapping[str, Layout] = MappingProxyType({name: task.layout for name, task in TASKS.items()})

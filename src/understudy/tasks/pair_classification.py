@@ -11,7 +11,7 @@ from understudy.tasks.text_classification import show
 TASK = Task(
     name="pair-classification",
     layout=Layout((PAIRS[0],)),
-    metrics=("accuracy", "macro_f1"),
+    metrics=("accuracy", "f1"),
     primary="accuracy",
     baselines=(majority, tfidf_svm),
     families=("cut", "static", "ngram", "conv", "gru", "transformer"),

@@ -16,7 +16,7 @@ from understudy.tasks.task import Task
 from understudy.tasks.text_classification import show
 
 
-def _soft(temperature: float, weight: Any) -> Term:
+def soft_scores(temperature: float, weight: Any) -> Term:
     """The student's score must be the teacher's; a temperature means nothing here."""
     return near_scores(weight)
 
@@ -30,5 +30,5 @@ TASK = Task(
     families=("cut", "static", "ngram", "conv", "gru", "transformer"),
     show=show,
     hard=hard_scores,
-    soft=_soft,
+    soft=soft_scores,
 )

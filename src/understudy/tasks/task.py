@@ -9,7 +9,7 @@ from typing import Any
 from understudy.answers import Answer, answer_named
 from understudy.baselines import Baseline
 from understudy.data import Splits
-from understudy.data.layouts import Layout
+from understudy.data.layouts import EVERY, Layout
 from understudy.objectives import Term
 
 Weight = Any
@@ -46,6 +46,11 @@ class Task:
     def answer(self) -> Answer:
         """What the logits mean."""
         return answer_named(self.layout.answer)
+
+    @property
+    def tabular(self) -> bool:
+        """Whether it reads every column of a table."""
+        return self.layout.fields == ((EVERY,),)
 
     def shorthand(self, alpha: float, temperature: float) -> list[Term]:
         """The two-dial objective: ``alpha`` of the labels, the rest of the teacher; a term of weight 0 is left out."""

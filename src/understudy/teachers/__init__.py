@@ -1,5 +1,6 @@
 """Where knowledge comes from: live models, stored targets, ensembles and functions; opened, aligned and asked."""
 
+from understudy.teachers.boosting import boosting
 from understudy.teachers.ensemble import Ensemble, calibration, ensemble, merged
 from understudy.teachers.function import function, settle
 from understudy.teachers.label import score_rows, scorer
@@ -21,6 +22,7 @@ __all__ = [
     "Several",
     "Stored",
     "align",
+    "boosting",
     "calibration",
     "describe",
     "ensemble",

@@ -8,6 +8,7 @@ from understudy.pipeline.kinds.inherited import cut
 from understudy.pipeline.kinds.lookups import ngram, static
 from understudy.pipeline.kinds.pictures import pictures
 from understudy.pipeline.kinds.sequences import sequences
+from understudy.pipeline.kinds.tables import mlp
 from understudy.pipeline.material import Apprentice, Material
 from understudy.teachers import Loaded
 
@@ -19,5 +20,5 @@ KINDS: dict[str, Callable[[Material, Loaded], Apprentice]] = {
     "transformer": sequences,
     "cut": cut,
     "cnn": pictures,
-    "mlp": pictures,
+    "mlp": mlp,
 }

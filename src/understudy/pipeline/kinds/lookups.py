@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from understudy import students
-from understudy.encoding import WordEncoder
+from understudy.encoding import Encoder, PairEncoder, SequenceEncoder, WordEncoder
 from understudy.encoding.splitting import split
 from understudy.errors import RecipeError
 from understudy.pipeline.material import Apprentice, Material
@@ -27,10 +27,9 @@ def static(material: Material, teacher: Loaded) -> Apprentice:
     recipe, texts = material.recipe.student, material.shown.texts
     encoder = _encoder(recipe, texts, words=recipe.words)
     vectors = word_vectors(teacher, encoder.words, recipe)
-    build = partial(
-        _new_static, encoder.size, recipe, len(material.splits.label_names), vectors, _counts(texts, encoder)
-    )
-    return Apprentice(encoder, build, "static", (_note(encoder, inherits=vectors is not None),))
+    shape = {"rows": encoder.size, "classes": len(material.splits.label_names), "texts": 1 + material.splits.pairs}
+    build = partial(_new_static, shape, recipe, vectors, _counts(texts, encoder))
+    return Apprentice(of_rows(material, encoder), build, "static", (_note(encoder, inherits=vectors is not None),))
 
 
 def ngram(material: Material, teacher: Loaded) -> Apprentice:
@@ -42,10 +41,14 @@ def ngram(material: Material, teacher: Loaded) -> Apprentice:
     common = word_encoder(texts, words=recipe.words)
     vectors = word_vectors(teacher, common.words, recipe)
     rows = np.array([encoder.ids_of(word)[0] for word in common.words], np.int64)
-    build = partial(
-        _new_ngram, encoder.size, recipe, len(material.splits.label_names), vectors, rows, _counts(texts, common)
-    )
-    return Apprentice(encoder, build, "static", (_note(encoder, inherits=vectors is not None),))
+    shape = {"rows": encoder.size, "classes": len(material.splits.label_names), "texts": 1 + material.splits.pairs}
+    build = partial(_new_ngram, shape, recipe, vectors, rows, _counts(texts, common))
+    return Apprentice(of_rows(material, encoder), build, "static", (_note(encoder, inherits=vectors is not None),))
+
+
+def of_rows(material: Material, encoder: WordEncoder | SequenceEncoder) -> Encoder:
+    """What reads the rows with an encoder of texts: itself, or both texts of a pair."""
+    return PairEncoder(encoder, fields=material.splits.fields) if material.splits.pairs else encoder
 
 
 def _encoder(recipe: Any, texts: list[str], *, words: int) -> WordEncoder:
@@ -74,11 +77,10 @@ def word_vectors(teacher: Loaded, words: Sequence[str], recipe: Any) -> Vectors 
     return vectors
 
 
-def _new_static(rows: int, recipe: Any, classes: int, vectors: Vectors | None, counts: Any) -> nn.Module:
+def _new_static(shape: dict[str, int], recipe: Any, vectors: Vectors | None, counts: Any) -> nn.Module:
     student = students.Static(
-        rows,
-        recipe.dimensions,
-        classes,
+        **shape,
+        dimensions=recipe.dimensions,
         hidden=recipe.hidden,
         dropout=recipe.dropout,
         word_dropout=recipe.feature_dropout,
@@ -88,10 +90,10 @@ def _new_static(rows: int, recipe: Any, classes: int, vectors: Vectors | None, c
     return student
 
 
-def _new_ngram(rows: int, recipe: Any, classes: int, vectors: Vectors | None, words: Any, counts: Any) -> nn.Module:
-    student = students.Ngram(rows, recipe.dimensions, classes, word_dropout=recipe.feature_dropout)
+def _new_ngram(shape: dict[str, int], recipe: Any, vectors: Vectors | None, rows: Any, counts: Any) -> nn.Module:
+    student = students.Ngram(**shape, dimensions=recipe.dimensions, word_dropout=recipe.feature_dropout)
     if vectors is not None:
-        student.initialise(vectors(), rows=words, counts=counts)
+        student.initialise(vectors(), rows=rows, counts=counts)
     return student
 
 

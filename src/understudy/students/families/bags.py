@@ -9,11 +9,13 @@ from torch import Tensor
 from understudy.errors import UsageError
 
 
-def filled(offsets: Tensor) -> None:
-    """Raises UsageError for an empty bag; the encoder gives a row without features the id 0."""
+def filled(offsets: Tensor, texts: int) -> None:
+    """Raises UsageError for an empty bag (the encoder gives a text without features the id 0), or half a row."""
     lengths = offsets.diff()
+    if len(lengths) % texts:
+        raise UsageError(f"rows of {texts} texts have a bag for each, got {len(lengths)} bags")
     if bool((lengths < 1).any()):
-        row = int((lengths < 1).nonzero()[0])
+        row = int((lengths < 1).nonzero()[0]) // texts
         raise UsageError(f"row {row} is an empty bag: give it the encoder's id for no features (0)")
 
 

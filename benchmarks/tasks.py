@@ -1,0 +1,141 @@
+"""Every task on real data: what a student keeps of its teacher, beside its twin and the best plain model.
+
+    python benchmarks/tasks.py --data ../shared/data --teacher MINILM --out OUT
+    python benchmarks/tasks.py --data ../shared/data --teacher MINILM --out OUT --only mrpc-cut,stsb-cut --seeds 1
+    python benchmarks/tasks.py --out OUT --table                            # the table of what is there
+
+Every line of ``RUNS`` is an ordinary ``understudy distill`` with all its stages into OUT/NAME; teachers are fine-tuned
+once, in the store. A second call goes on where the first one stopped. The table has the primary metric of each task
+with its 95 % interval on the test rows of the data set, from raw row to answer on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from understudy.cli.progress import listening
+from understudy.errors import UnderstudyError
+from understudy.files import read_json
+from understudy.pipeline.recipe import load_recipe
+from understudy.pipeline.stages import distill
+
+NAMES = ("teacher", "baseline", "twin", "student", "artefact")
+HALF = {"student.family": "cut", "student.layers": 3}
+LOOKUP = {"student.family": "static", "train.learning_rate": 3e-3, "objective.temperature": 1.0, "train.epochs": 10}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run.
+
+    Attributes:
+        data: folder under --data.
+        options: of the recipe.
+        prepared: (folder that is there, new folder) -> None, where the columns are not yet what the task reads.
+    """
+
+    data: str
+    options: dict[str, Any] = field(default_factory=dict)
+    prepared: Callable[[Path, Path], None] | None = None
+
+
+def slot_types(source: Path, folder: Path) -> None:
+    """Snips with the types of slots that occur in a row, as its labels."""
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    for split in ("train", "validation", "test"):
+        table = parquet.read_table(source / f"{split}.parquet")
+        names = _names(table, "slot_tags")
+        types = [
+            sorted({names[tag].partition("-")[2] for tag in tags if names[tag] != "O"})
+            for tags in table.column("slot_tags").to_pylist()
+        ]
+        parquet.write_table(pa.table({"text": table.column("text"), "labels": types}), folder / f"{split}.parquet")
+
+
+def _names(table: Any, column: str) -> list[str]:
+    """Names of a ClassLabel column, or of a list of them."""
+    import json
+
+    feature = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"][column]
+    return list(feature.get("feature", feature)["names"])
+
+
+RUNS = {
+    "mrpc-cut": Line("mrpc", HALF),
+    "stsb-cut": Line("stsb", HALF),
+    "snips-types-static": Line("snips", {**LOOKUP, "teacher.epochs": 3}, slot_types),
+    "snips-types-cut": Line("snips", {**HALF, "teacher.epochs": 3}, slot_types),
+}
+
+
+def main() -> None:
+    """Runs what is missing, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of the data sets")
+    parser.add_argument("--teacher", help="folder of the encoder that is fine-tuned")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--store", type=Path, help="of teachers and targets; OUT/.store unless given")
+    parser.add_argument("--only", help="names of lines, separated by commas")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    said = parser.parse_args()
+    for name in () if said.table else said.only.split(",") if said.only else RUNS:
+        print(name, file=sys.stderr, flush=True)
+        _run(said, name)
+    print(as_markdown(said.out))
+
+
+def _run(said: argparse.Namespace, name: str) -> None:
+    line = RUNS[name]
+    folder = said.data / line.data
+    if line.prepared is not None:
+        folder = said.out / "data" / f"{line.data}-{line.prepared.__name__}"
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            line.prepared(said.data / line.data, folder)
+    options = {"teacher.path": said.teacher, "data.path": str(folder), "store": str(said.store or said.out / ".store")}
+    asked = load_recipe(options={**options, "seeds": said.seeds, **line.options})
+    try:
+        with listening() as progress:
+            distill(asked, said.out / name, progress=progress)
+    except UnderstudyError as error:
+        raise SystemExit(f"{name}: {error}") from None
+
+
+def as_markdown(out: Path) -> str:
+    """One line for every run that is there."""
+    head = ["run", "task", "metric", "test rows", "seeds", *NAMES, "kept", "student against twin", "smaller", "faster"]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * 3}{'---:|' * (len(head) - 3)}"]
+    for name in RUNS:
+        if (out / name / "run.json").is_file():
+            lines.append(f"| {' | '.join(_cells(name, read_json(out / name / 'run.json')))} |")
+    return "\n".join(lines)
+
+
+def _cells(name: str, run: dict[str, Any]) -> list[str]:
+    comparison, models = run["comparison"], run["models"]
+    metric, gain = comparison["metric"], comparison["difference"]
+    scores = [models[one]["metrics"][metric] for one in NAMES]
+    return [
+        f"`{name}`",
+        run["task"],
+        metric.replace("_", " "),
+        f"{comparison['rows']:,}",
+        str(comparison["seeds"]),
+        *(f"{100 * s['value']:.1f} [{100 * s['low']:.1f}, {100 * s['high']:.1f}]" for s in scores),
+        f"{100 * comparison['retention']:.1f} %",
+        f"{100 * gain['value']:+.2f} [{100 * gain['low']:+.2f}, {100 * gain['high']:+.2f}]",
+        f"{comparison['compression']:.1f}x",
+        f"{comparison['speedup']:.1f}x",
+    ]
+
+
+if __name__ == "__main__":
+    main()
