@@ -165,7 +165,7 @@ class Facts:
 
     def tick(self, value: float, reach: float = 1.0) -> str:
         """A value on an axis that spans ``reach``: as short as it stays exact."""
-        fine = 0 if reach > 0.04 else 1
+        fine = 0 if reach > 0.04 and abs(100 * value - round(100 * value)) < 1e-6 else 1
         if self.is_fraction:
             return formats.fraction(value, fine + 2)
         return formats.share(value, fine) if self.is_share else formats.plain(value)
