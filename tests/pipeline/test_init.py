@@ -119,5 +119,5 @@ def test_a_table_gets_the_teacher_and_the_student_of_tables(tmp_path: Path) -> N
     text = init(str(tmp_path / "rows.csv"))
     recipe = read_back(tmp_path, text)
     assert (recipe.teacher.path, recipe.student.family) == ("boosting", "mlp")
-    assert "columns: 1 of numbers, 1 of names" in text
+    assert "# columns: age, city" in text
     assert check(recipe, tmp_path / "run")["task"] == "tabular-classification"

@@ -11,8 +11,7 @@ import numpy as np
 import yaml
 
 from understudy.data import Splits, load
-from understudy.pipeline.defaults import TREES
-from understudy.tasks import LAYOUTS, task_named
+from understudy.tasks import LAYOUTS, TASKS
 
 _RARE = 10  # times that the largest class may outnumber the smallest before weights are suggested
 _FEW_TEST_ROWS = 1_000
@@ -47,13 +46,13 @@ def init(
     found, splits = load(data, task=task, text=text, label=label, image=image, seed=seed, layouts=LAYOUTS)
     names = {"text": text, "label": label, "image": image}
     columns = {key: name for key, name in names.items() if name != key}
-    kind = "table" if task_named(found).tabular else "images" if "image" in splits.train.inputs else "texts"
+    kind = "images" if "image" in splits.fields else "tables" if TASKS[found].tabular else "texts"
     head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, kind))]
     sections = {
         "": [_Line("task", found, "inferred from the columns")],
-        "teacher": _teacher(kind),
+        "teacher": [_TEACHERS[kind]],
         "data": [_Line("path", data, ""), *(_Line(key, name, "") for key, name in columns.items())],
-        "student": _student(splits, kind),
+        "student": [_student(splits, kind)],
         "objective": _objective(splits),
         "evaluation": _evaluation(splits),
     }
@@ -69,7 +68,7 @@ def _facts(splits: Splits, kind: str) -> list[str]:
     facts = [
         f"rows: {rows}" + (f", unlabelled {len(splits.unlabelled):,}" if splits.unlabelled else ""),
         _classes(splits),
-        _inputs(splits, kind),
+        _rows(splits, kind),
     ]
     if len(splits.test) < _FEW_TEST_ROWS:
         facts.append(_known_to(splits))
@@ -103,14 +102,10 @@ def _classes(splits: Splits) -> str:
     return f"{len(counts)} classes; largest {most}, smallest {names[smallest]} ({counts[smallest]:,})"
 
 
-def _inputs(splits: Splits, kind: str) -> str:
-    """How long, how large or how many the columns are that a model reads."""
+def _rows(splits: Splits, kind: str) -> str:
     if kind == "images":
         return _image_sizes(splits.train.inputs["image"])
-    if kind == "texts":
-        return _text_lengths(splits.train.texts)
-    names = sum(any(isinstance(value, str) for value in values) for values in splits.train.inputs.values())
-    return f"columns: {len(splits.fields) - names} of numbers, {names} of names"
+    return _text_lengths(splits.train.texts) if kind == "texts" else f"columns: {', '.join(splits.fields)}"
 
 
 def _text_lengths(texts: list[str]) -> str:
@@ -130,29 +125,24 @@ def _image_sizes(images: list[bytes], *, looked_at: int = 200) -> str:
     )
 
 
-def _teacher(kind: str) -> list[_Line]:
-    if kind == "table":
-        return [_Line("path", TREES, "built in, fitted on the rows; from Python also a fitted estimator of your own")]
+_TEACHERS = {
+    "texts": _Line(
+        "path", None, "folder or hub name of your model; a plain encoder is fine-tuned first (--teacher says it too)"
+    ),
+    "images": _Line("path", "cnn", "built in; or the folder of a transformers vision model"),
+    "tables": _Line("path", "boosting", "built in: gradient boosting, fitted in the run"),
+}
+
+
+def _student(splits: Splits, kind: str) -> _Line:
     if kind == "images":
-        return [_Line("path", "cnn", "built in; or the folder of a transformers vision model")]
-    return [
-        _Line(
-            "path",
-            None,
-            "folder or hub name of your model; a plain encoder is fine-tuned first (--teacher says it too)",
-        )
-    ]
-
-
-def _student(splits: Splits, kind: str) -> list[_Line]:
-    if kind == "table":
-        return [_Line("family", "mlp", "a small network over all columns at once")]
+        return _Line("family", "cnn", "mlp is smaller to run on tiny images")
+    if kind == "tables":
+        return _Line("family", "mlp", "a few matrix products in the place of many trees")
     if splits.pairs:
-        return [_Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")]
-    if kind == "images":
-        return [_Line("family", "cnn", "mlp is smaller to run on tiny images")]
+        return _Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")
     why = "a bag of word vectors, no attention at run time; where word order matters (sentiment), try gru or cut"
-    return [_Line("family", "static", why)]
+    return _Line("family", "static", why)
 
 
 def _objective(splits: Splits) -> list[_Line]:
