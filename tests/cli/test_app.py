@@ -234,7 +234,7 @@ def test_check_fits_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
 
     show_check(
         {
-            "teacher": {"path": "my-bert", "accuracy": 0.94},
+            "teacher": {"path": "my-bert", "accuracy": 0.94, "spearman on 500 validation rows": 0.9},
             "majority": 0.07,
             "labels": "labels: as in the data",
             "forecast": {"seconds": 92, "disk_bytes": 2e9},
@@ -245,7 +245,7 @@ def test_check_fits_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     )
     said = capsys.readouterr().out.replace("\u00a0", " ")
     wanted = (
-        "accuracy 0.94",
+        "accuracy 0.94, Spearman correlation on 500 validation rows 0.9",
         "always the same  0.07",
         "labels           as in the data",
         "1 min 32 s, 2 GB on disk",

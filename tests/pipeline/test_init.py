@@ -88,12 +88,12 @@ def test_what_init_writes_for_every_task_is_accepted_by_check(kind: str, tiny_en
     assert recipe.student.family == family
     found = check(recipe, tmp_path / "run")
     assert [wanted for wanted in said if wanted not in text and wanted not in found["labels"]] == []
-    assert text.count("scores of the training rows") == (kind in ("score", "near"))
+    assert text.count("scores of the training rows") == (recipe.task == "regression")
     assert not (tmp_path / "run").exists()
     assert found["task"] == recipe.task
-    scores = kind in ("score", "near")
+    scores = recipe.task == "regression"
     assert (recipe.objective.temperature is None) == scores
-    assert (found["majority"] is None) == scores
+    assert (found["majority"] == 0) == (kind != "pair")
     assert ("class" in text) == (kind == "pair")
     assert found["labels"].startswith("one score a row, from ") == scores
 
@@ -111,3 +111,13 @@ def test_rows_without_a_score_are_found_for_pairs_too(tmp_path: Path) -> None:
     rows = [{"sentence1": f"a {i}", "sentence2": f"b {i}"} for i in range(40)]
     (data / "unlabelled.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     assert "unlabelled 40" in init(str(data))
+
+
+def test_a_table_gets_the_teacher_and_the_student_of_tables(tmp_path: Path) -> None:
+    rows = "\n".join(f"{18 + i % 70},{'Bern' if i % 3 else 'Rome'},{'yes' if i % 2 else 'no'}" for i in range(200))
+    (tmp_path / "rows.csv").write_text(f"age,city,label\n{rows}\n")
+    text = init(str(tmp_path / "rows.csv"))
+    recipe = read_back(tmp_path, text)
+    assert (recipe.teacher.path, recipe.student.family) == ("boosting", "mlp")
+    assert "# columns: age, city" in text
+    assert check(recipe, tmp_path / "run")["task"] == "tabular-classification"

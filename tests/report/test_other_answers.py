@@ -223,3 +223,12 @@ def test_the_summary_writes_correlations_as_they_are() -> None:
     assert max(map(len, lines)) <= 100
     assert next(line for line in lines if line.startswith("artefact")).split()[1:5] == ["0.857", "0.845", "to", "0.869"]
     assert "97.6 % of the teacher’s Spearman correlation kept" in lines
+
+
+def test_the_card_of_a_table_names_its_columns_and_nothing_that_a_shell_reads() -> None:
+    run = OTHERS["scores"]()[0] | {"task": "tabular-regression", "fields": ["age", "it's; rm", "city", NASTY]}
+    card = report.card(run)
+    assert """echo '{"age": "...", "city": "..."}' |""" in card
+    assert "tokenizers" not in card
+    del run["answer"]
+    assert "`score`" in report.card(run)

@@ -161,3 +161,10 @@ def test_the_numbers_of_a_narrow_margin_do_not_lie_on_each_other(digits: Pair, r
     said = re.findall(r'<text x="[\d.]+%" y="76.0" text-anchor="(\w+)" class="tick">(.*?)</text>', drawn)
     assert {anchor for anchor, number in said if number != "0"} == anchors
     assert ("0" in [number for _, number in said]) == (reach < 0.1)
+
+
+def test_a_tick_between_two_per_cents_keeps_its_half(digits: Pair) -> None:
+    facts = read(digits[0])
+    assert [facts.tick(value, 0.1).replace("\u00a0", " ") for value in (0.95, 0.925)] == ["95 %", "92.5 %"]
+    digits[0]["comparison"]["metric"] = "pearson"
+    assert [read(digits[0]).tick(value, 0.1) for value in (0.95, 0.925)] == ["0.95", "0.925"]

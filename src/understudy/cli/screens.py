@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from understudy.report.formats import DASH, count, milliseconds, number, plain, seconds, share, size, times
-from understudy.wording import metric_name
+from understudy.wording import METRICS, metric_name
 
 _PIPE_WIDTH = 120
 _ROLES = ("artefact", "student", "twin", "teacher", "baseline")
@@ -178,4 +178,7 @@ def show_doctor(found: Mapping[str, Any]) -> None:
 
 def _in_units(key: str, value: Any) -> str:
     exact = number(value)
-    return _IN_UNITS[key](exact) if key in _IN_UNITS and exact is not None else f"{key} {figure(value)}"
+    if key in _IN_UNITS and exact is not None:
+        return _IN_UNITS[key](exact)
+    name, _, rows = key.partition(" ")  # "spearman on 500 validation rows"
+    return " ".join(part for part in (METRICS.get(name, name), rows, figure(value)) if part)

@@ -36,7 +36,7 @@ class Facts:
         alpha: weight of the hard labels.
         unlabelled_rows: that took part in training.
         order_aware: whether the student sees the order of words or the place of pixels; None where that means nothing.
-        inputs: what the rows are, for the sentence: ``"text"``, ``"pairs of texts"`` or ``"images"``.
+        inputs: what the rows are, for the sentence: ``"text"``, ``"pairs of texts"``, ``"rows"`` or ``"images"``.
     """
 
     teacher: float

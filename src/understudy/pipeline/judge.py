@@ -314,15 +314,17 @@ def _facts(
         alpha=float(recipe.objective.alpha) if labelled_rows else None,
         unlabelled_rows=0 if unlabelled is None else len(unlabelled),
         order_aware=ORDER_AWARE.get(recipe.student.family),
-        inputs=_inputs(material.splits.fields),
+        inputs=_inputs(material),
     )
 
 
-def _inputs(fields: Sequence[str]) -> str:
+def _inputs(material: Material) -> str:
     """What the rows are, in the advice."""
-    if "image" in fields:
+    if "image" in material.splits.fields:
         return "images"
-    return "pairs of texts" if len(fields) == 2 else "text"
+    if material.task.tabular:
+        return "rows"
+    return "pairs of texts" if material.splits.pairs else "text"
 
 
 def environment(material: Material) -> dict[str, Any]:

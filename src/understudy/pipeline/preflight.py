@@ -35,7 +35,6 @@ from understudy.records import Batch, Targets
 from understudy.statistics import METRICS
 from understudy.teachers import Live, Loaded
 from understudy.training import balanced, pulls
-from understudy.wording import metric_name
 
 SAMPLE = 500  # validation rows that the teacher is asked about
 BATCH = 32
@@ -105,9 +104,9 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         "data": {name: len(getattr(splits, name) or ()) for name in ("train", "validation", "test", "unlabelled")},
         "teacher": {
             "model": teacher.description,
-            f"{metric_name(metric.name)} on {len(some)} validation rows": None if trains else round(score, 4),
+            f"{metric.name} on {len(some)} validation rows": None if trains else round(score, 4),
         },
-        "majority": round(majority, 4) if task.answer.decides else None,
+        "majority": round(majority, 4),
         "labels": _labels(splits, teacher) if task.answer.labelled else "none: what is learnt is a vector",
         "tokenizer": _reading(teacher, kind.encoder),
         "leaks": leaks(splits),

@@ -18,7 +18,11 @@ MEANING = {
     "candidate": "the exported student, which failed a gate",
     "baseline": "the best model without a network",
 }
-ANSWERS = {"regression": "score", "multi-label": "labels"}  # of a run.json that says its task and no answer
+ANSWERS = {
+    "regression": "score",
+    "tabular-regression": "score",
+    "multi-label": "labels",
+}  # of a run.json that says its task and no answer
 
 
 def dig(value: Any, *path: str) -> Any:
@@ -161,7 +165,7 @@ class Facts:
 
     def tick(self, value: float, reach: float = 1.0) -> str:
         """A value on an axis that spans ``reach``: as short as it stays exact."""
-        fine = 0 if reach > 0.04 else 1
+        fine = 0 if reach > 0.04 and abs(100 * value - round(100 * value)) < 1e-6 else 1
         if self.is_fraction:
             return formats.fraction(value, fine + 2)
         return formats.share(value, fine) if self.is_share else formats.plain(value)

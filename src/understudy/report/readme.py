@@ -22,6 +22,7 @@ EXAMPLES: Mapping[str, Any] = {
     "tokens": ["Ann", "Lee", "lives", "in", "Paris"],
 }
 """A value for every column that a task may read."""
+COLUMNS = 6  # of a table that the example has, at most
 ANSWER = {
     "label": "`label`, `probabilities` and `abstained`",
     "score": "`score`, on the scale of the data",
@@ -81,21 +82,28 @@ def _opening(facts: Facts) -> str:
 
 
 def _use(facts: Facts) -> str:
-    image = "image" in facts.task
-    said = dig(facts.run, "fields")
-    known = [name for name in said if name in EXAMPLES] if isinstance(said, list) else []
-    fields = known or ["image" if image else "text"]
-    row = {name: EXAMPLES[name] for name in fields}
-    line = json.dumps(row)
-    rows = json.dumps([row["text"] if fields == ["text"] else row])
-    needs = "numpy, onnxruntime and pillow" if image else "numpy, onnxruntime and tokenizers"
+    row, needs = _example(facts)
+    rows = json.dumps([row["text"] if list(row) == ["text"] else row])
     adds = f"Every row comes back with {ANSWER[facts.answer]}.\n\n" if facts.answer in ANSWER else ""
     return (
         f"## Use\n\n```python\nfrom understudy import runtime\n"
         f'model = runtime.load("path/to/this/folder")\nprint(model.predict({rows}))\n```\n\n'
-        f"```sh\necho '{line}' | understudy predict path/to/this/folder -\n```\n\n"
+        f"```sh\necho '{json.dumps(row)}' | understudy predict path/to/this/folder -\n```\n\n"
         f"{adds}Needs {needs} at most; never torch."
     )
+
+
+def _example(facts: Facts) -> tuple[dict[str, Any], str]:
+    """A row as the task reads it, and what has to be installed."""
+    said = dig(facts.run, "fields")
+    columns = [name for name in said if isinstance(name, str)] if isinstance(said, list) else []
+    if facts.task.startswith("tabular"):  # columns have any names; one that a shell would read is left out
+        shown = [name for name in columns if re.fullmatch(r"[\w .\-]{1,40}", name)][:COLUMNS]
+        return dict.fromkeys(shown, "..."), "numpy and onnxruntime"
+    image = "image" in facts.task
+    fields = [name for name in columns if name in EXAMPLES] or ["image" if image else "text"]
+    needs = "numpy, onnxruntime and pillow" if image else "numpy, onnxruntime and tokenizers"
+    return {name: EXAMPLES[name] for name in fields}, needs
 
 
 def _measured(facts: Facts) -> str:
