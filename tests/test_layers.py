@@ -14,7 +14,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "understudy"
 LAYERS = (
     ("errors",),  # under everything: whoever fails says so in one tree
-    ("answers", "extras", "files", "records"),
+    ("answers", "extras", "files", "records", "wording"),
     ("encoding",),  # writes its vocabulary files
     ("features",),  # students name the layers that it captures
     ("signals",),  # names what features.py captures

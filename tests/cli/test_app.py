@@ -236,7 +236,7 @@ def test_check_fits_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
         {
             "teacher": {"path": "my-bert", "accuracy": 0.94},
             "majority": 0.07,
-            "labels": "as in the data",
+            "labels": "labels: as in the data",
             "forecast": {"seconds": 92, "disk_bytes": 2e9},
             "terms": [{"name": "soft_labels", "value": 1.25, "gradient_norm": 0.5, "count": 32}],
             "sizes": {"teacher": {"parameters": 22_713_216, "bytes": 90_900_000}},
@@ -246,7 +246,8 @@ def test_check_fits_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out.replace("\u00a0", " ")
     wanted = (
         "accuracy 0.94",
-        "0.07",
+        "always the same  0.07",
+        "labels           as in the data",
         "1 min 32 s, 2 GB on disk",
         "gradient norm",
         "1.25",

@@ -123,7 +123,10 @@ def leak_notes(splits: Splits) -> tuple[str, ...]:
         if not count:
             continue
         if name == "conflicting":
-            notes.append(f"{_are(count, 'content')} there with more than one label")
+            answer = (
+                "score" if splits.scale is not None else "label" if splits.train.labels.ndim == 1 else "set of labels"
+            )
+            notes.append(f"{_are(count, 'content')} there with more than one {answer}")
         elif name.startswith("duplicates_in_"):
             where = name.removeprefix("duplicates_in_")
             notes.append(f"{_are(count, f'row of {where}', f'rows of {where}')} a repetition of an earlier one")

@@ -77,7 +77,9 @@ def judge(
     scored["baseline"] = plain[best]
     learners = [scored[f"student.{seed}"] for seed in cast.students]
     twins = [scored[f"twin.{seed}"] for seed in cast.twins]
-    outside = recipe.evaluation.out_of_scope or next((n for n in names if n.casefold() in OUT_OF_SCOPE), None)
+    outside = None
+    if material.task.answer is LABEL:
+        outside = recipe.evaluation.out_of_scope or next((n for n in names if n.casefold() in OUT_OF_SCOPE), None)
     common: Facts = {"metric": metric, "seed": recipe.seed}
     comparison = evaluation.compare(
         teacher=scored["teacher"], baseline=plain[best], twin=twins, student=learners, artefact=scored["artefact"],
@@ -312,8 +314,15 @@ def _facts(
         alpha=float(recipe.objective.alpha) if labelled_rows else None,
         unlabelled_rows=0 if unlabelled is None else len(unlabelled),
         order_aware=ORDER_AWARE.get(recipe.student.family),
-        inputs="images" if "image" in material.splits.fields else "text",
+        inputs=_inputs(material.splits.fields),
     )
+
+
+def _inputs(fields: Sequence[str]) -> str:
+    """What the rows are, in the advice."""
+    if "image" in fields:
+        return "images"
+    return "pairs of texts" if len(fields) == 2 else "text"
 
 
 def environment(material: Material) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from understudy import students
-from understudy.data import Examples, leaks
+from understudy.data import Examples, Splits, leaks
 from understudy.data.feed import Feed
 from understudy.encoding import PairEncoder
 from understudy.pipeline.alignment import refuse_misaligned
@@ -35,6 +35,7 @@ from understudy.records import Batch, Targets
 from understudy.statistics import METRICS
 from understudy.teachers import Live, Loaded
 from understudy.training import balanced, pulls
+from understudy.wording import metric_name
 
 SAMPLE = 500  # validation rows that the teacher is asked about
 BATCH = 32
@@ -104,12 +105,10 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         "data": {name: len(getattr(splits, name) or ()) for name in ("train", "validation", "test", "unlabelled")},
         "teacher": {
             "model": teacher.description,
-            f"{metric.name} on {len(some)} validation rows": None if trains else round(score, 4),
+            f"{metric_name(metric.name)} on {len(some)} validation rows": None if trains else round(score, 4),
         },
-        "majority": round(majority, 4),
-        "labels": teacher.alignment.sentence
-        if teacher.alignment
-        else (f"{len(splits.label_names)} labels, in the data's order" if task.answer.labelled else "none: vectors"),
+        "majority": round(majority, 4) if task.answer.decides else None,
+        "labels": _labels(splits, teacher),
         "tokenizer": _reading(teacher, kind.encoder),
         "leaks": leaks(splits),
         "terms": [*(row for rows in before for row in rows), *terms],
@@ -128,6 +127,18 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         "notes": [*notes, *kind.notes],
     }
     return found
+
+
+def _labels(splits: Splits, teacher: Loaded) -> str:
+    """How the labels of teacher and data go together; of scores their range, for they have no names."""
+    if splits.couples:
+        return "none: vectors are learnt of texts alone"
+    if splits.scale is not None:
+        return f"one score a row, from {splits.scale.low:g} to {splits.scale.high:g} in train"
+    if teacher.alignment:
+        return teacher.alignment.sentence
+    several = ", any number of them a row" if splits.train.labels.ndim == 2 else ""
+    return f"{len(splits.label_names)} labels{several}, in the data's order"
 
 
 def _one_batch(

@@ -15,6 +15,7 @@ from understudy.pipeline.forms import raw_rows
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.statistics import coverage_curve, different, neighbours, reliability
+from understudy.wording import metric_name
 
 EXAMPLES, DISAGREEMENTS, SHOWN = 24, 12, 8
 POINTS, BINS = 300, 31  # of scores, and of a histogram of their errors
@@ -190,19 +191,18 @@ def _epoch(record: Mapping[str, Any]) -> Facts:
 
 def _how(material: Material) -> dict[str, str]:
     recipe, splits = material.recipe, material.splits
-    metric, threads = recipe.evaluation.metric, recipe.evaluation.threads
+    metric, threads = str(recipe.evaluation.metric), recipe.evaluation.threads
     answer = material.task.answer.name
     calibration = {
         "label": "one temperature per model, fitted on validation; ECE over 15 bins of equal width",
         "labels": "one temperature per model and one threshold per label, chosen on validation; a row is right where "
         "all of its labels are",
     }
-    speed = f"on {threads} thread{'s' if threads != 1 else ''}, from the raw input to the label"
+    speed = f"on {threads} thread{'s' if threads != 1 else ''}, from the raw input to the answer"
     return {
-        str(
-            metric
-        ): f"on {len(splits.test):,} test rows, opened once; 95 % intervals (Wilson for rates, else bootstrap)",
-        "retention": f"{metric} of the artefact (torch-free runtime, INT{recipe.export.bits}) divided by the teacher's",
+        metric: f"on {len(splits.test):,} test rows, opened once; 95 % intervals (Wilson for rates, else bootstrap)",
+        "retention": f"{metric_name(metric)} of the artefact (torch-free runtime, INT{recipe.export.bits}) divided by "
+        "the teacher's",
         "gap closed": "(student - twin) / (teacher - twin); not defined where the teacher is no better than the twin",
         "verdict": "student minus twin, paired bootstrap over test rows (and seeds), against the margin",
         **({"calibration": calibration[answer]} if answer in calibration else {}),

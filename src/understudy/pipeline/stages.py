@@ -279,6 +279,8 @@ def _facts(
         "schema": 1,
         "understudy": surroundings["understudy"],
         "task": material.task.name,
+        "answer": material.task.answer.name,
+        "fields": list(material.splits.fields),
         "recipe": _without_paths(recipe.model_dump(mode="json")),
         "data": data,
         **measured,
