@@ -77,10 +77,11 @@ def _facts(splits: Splits, kind: str) -> list[str]:
 
 def _known_to(splits: Splits) -> str:
     """How exactly a few test rows can tell a good metric: the standard error of a share, or of a correlation."""
-    rows = len(splits.test)
-    if splits.scale is not None:
+    rows = len(splits.test) // (2 if splits.couples else 1)
+    if splits.scale is not None or splits.couples:
         wide = 196 * (1 - 0.9**2) / np.sqrt(rows)
-        return f"so few test rows know a correlation of 0.9 only to about ±{wide:.1f} points (hundredths)"
+        what = "pairs" if splits.couples else "rows"
+        return f"so few test {what} know a correlation of 0.9 only to about ±{wide:.1f} points (hundredths)"
     wide = 196 * np.sqrt(0.9 * 0.1 / rows)
     what = "a share of 90 % of rows with all labels right" if splits.train.labels.ndim == 2 else "an accuracy of 90 %"
     return f"so few test rows know {what} only to about ±{wide:.1f} points"

@@ -130,6 +130,8 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
 
 def _labels(splits: Splits, teacher: Loaded) -> str:
     """How the labels of teacher and data go together; of scores their range, for they have no names."""
+    if splits.couples:
+        return "none: vectors are learnt of texts alone"
     if splits.scale is not None:
         return f"one score a row, from {splits.scale.low:g} to {splits.scale.high:g} in train"
     if teacher.alignment:
