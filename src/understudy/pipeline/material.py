@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from understudy.answers import VECTOR
+from understudy.answers import LABELS, VECTOR, sigmoid
 from understudy.data import Examples, Splits
 from understudy.encoding import Encoder
 from understudy.errors import NonFiniteError, TeacherError
 from understudy.pipeline.journal import Journal
 from understudy.pipeline.recipe import Recipe
-from understudy.statistics import METRICS
+from understudy.statistics import METRICS, best_thresholds
 from understudy.tasks import Task
 from understudy.teachers import score_rows
 
@@ -69,9 +69,10 @@ class Material:
         return len(self.splits.label_names)
 
     def measured(self, rows: Examples, logits: np.ndarray[Any, Any]) -> float:
-        """The primary metric of logits [N, K] on labelled rows, before any threshold is chosen."""
-        metric = METRICS[str(self.recipe.evaluation.metric)]
-        return float(metric.function(rows.labels, self.task.answer.predicted(logits)))
+        """The primary metric of logits [N, K] on labelled rows; several labels at thresholds that fit these rows."""
+        metric, answer = METRICS[str(self.recipe.evaluation.metric)], self.task.answer
+        thresholds = best_thresholds(sigmoid(logits), rows.labels) if answer is LABELS else None
+        return float(metric.function(rows.labels, answer.predicted(logits, thresholds)))
 
     def validator(self, encoder: Encoder) -> Callable[[nn.Module], float]:
         """module -> the primary metric on validation."""

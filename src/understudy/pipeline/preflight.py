@@ -107,7 +107,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
             f"{metric.name} on {len(some)} validation rows": None if trains else round(score, 4),
         },
         "majority": round(majority, 4),
-        "labels": _labels(splits, teacher) if task.answer.labelled else "none: what is learnt is a vector",
+        "labels": _labels(splits, teacher),
         "tokenizer": _reading(teacher, kind.encoder),
         "leaks": leaks(splits),
         "terms": [*(row for rows in before for row in rows), *terms],
