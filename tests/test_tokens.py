@@ -85,7 +85,8 @@ def test_saved_encoders_give_the_same_ids(kind: str, subwords: TokenEncoder, tmp
     for name, value in encoder.collate(first, range(200)).items():
         np.testing.assert_array_equal(value, again.collate(second, range(200))[name])
     one = again.encode({"tokens": some[7:8]})  # alone as among others
-    alone, among = again.collate(one, [0])["input_ids"][0], encoder.collate(first, [7])["input_ids"][0]
+    key = "input_ids" if kind == "tokens" else "part_ids"
+    alone, among = again.collate(one, [0])[key][0], encoder.collate(first, [7])[key][0]
     np.testing.assert_array_equal(alone, among)
 
 

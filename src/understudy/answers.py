@@ -1,4 +1,4 @@
-"""What the numbers of a model mean: one label of several, a score, several labels at once, or a tag for every word.
+"""What the numbers of a model mean: one label of several, a score, several labels at once, a vector, or tags of words.
 
 A task has an answer, and everything that reads logits asks it instead of assuming classes: what is predicted, whether
 a row can be right or wrong, whether a temperature means anything, and which rows have a label at all.
@@ -7,7 +7,11 @@ a row can be right or wrong, whether a temperature means anything, and which row
     label    [N, K]   int64 [N], positions        -1                int64 [N], the highest
     score    [N, 1]   float32 [N], standardised   NaN               float64 [N]
     labels   [N, K]   int64 [N, K], 0 or 1        -1                int64 [N, K], those that are likely enough
+    vector   [N, D]   float32 [N, 1 or 1 + T]     NaN               float32 [N, D], of length 1
     tags     ragged   objects [N], int64 [words]  None              objects [N], int64 [words], the highest of each word
+
+A row of vectors is a text. Where vectors are measured, rows come two by two (0 and 1, 2 and 3, ...): the label of both
+is the score of the pair, and behind it what a teacher of width T says of the text, once it was asked.
 
 Logits of tags are a `Ragged` [M, K], a row of K for every word that a model had room for; `understudy.tags` says what
 the numbers of tags mean.
@@ -37,11 +41,13 @@ class Answer:
         name: in an artefact's manifest.
         softens: whether logits stand for probabilities, so that a temperature means something.
         decides: whether a row is right or wrong.
+        labelled: whether training rows have labels, so that something besides the teacher says what is to be learnt.
     """
 
     name: str
     softens: bool
     decides: bool
+    labelled: bool = True
 
     def predicted(self, logits: Any, thresholds: Sequence[float] | Array | None = None) -> Array:
         """What logits [N, K] say, or those of words.
@@ -59,6 +65,8 @@ class Answer:
             return logits[:, 0].astype(np.float64)
         if self.name == "label":
             return logits.argmax(axis=1)
+        if self.name == "vector":
+            return unit(logits)
         wanted = np.full(logits.shape[1], 0.5) if thresholds is None else np.asarray(thresholds, np.float64)
         return (sigmoid(logits) >= wanted).astype(np.int64)
 
@@ -67,7 +75,8 @@ LABEL = Answer("label", softens=True, decides=True)
 SCORE = Answer("score", softens=False, decides=False)
 LABELS = Answer("labels", softens=True, decides=True)
 TAGS = Answer("tags", softens=True, decides=True)
-ANSWERS: Mapping[str, Answer] = MappingProxyType({one.name: one for one in (LABEL, SCORE, LABELS, TAGS)})
+VECTOR = Answer("vector", softens=False, decides=False, labelled=False)
+ANSWERS: Mapping[str, Answer] = MappingProxyType({one.name: one for one in (LABEL, SCORE, LABELS, TAGS, VECTOR)})
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ def known(labels: Array) -> npt.NDArray[np.bool_]:
     ([True, False], [True, False])
     """
     if labels.dtype.kind == "f":
-        return np.isfinite(labels)
+        return np.isfinite(labels if labels.ndim == 1 else labels[:, 0])
     if labels.dtype.kind == "O":
         return np.array([one is not None for one in labels], bool)
     return (labels if labels.ndim == 1 else labels[:, 0]) >= 0
@@ -135,7 +144,7 @@ def blank(labels: Array, rows: int) -> Array:
     ([-1, -1], [[-1, -1, -1]])
     """
     if labels.dtype.kind == "f":
-        return np.full(rows, np.nan, np.float32)
+        return np.full((rows, *labels.shape[1:]), np.nan, np.float32)
     if labels.dtype.kind == "O":
         return as_rows([None] * rows)
     return np.full((rows, *labels.shape[1:]), -1, np.int64)
@@ -161,3 +170,14 @@ def _alike(ours: Array, theirs: Array) -> bool:
 def sigmoid(logits: npt.ArrayLike) -> Array:
     """1 / (1 + exp(-logits)), fp64, without overflow."""
     return np.exp(-np.logaddexp(0.0, -np.asarray(logits, np.float64)))
+
+
+def unit(vectors: npt.ArrayLike) -> Array:
+    """float32 [..., D]: the vectors at length 1; zeros stay zeros.
+
+    >>> unit([[3.0, 4.0], [0.0, 0.0]]).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    found = np.asarray(vectors, np.float32)
+    length = np.linalg.norm(found, axis=-1, keepdims=True)
+    return np.divide(found, length, out=np.zeros_like(found), where=length > 0)

@@ -234,9 +234,9 @@ def test_check_fits_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
 
     show_check(
         {
-            "teacher": {"path": "my-bert", "accuracy": 0.94},
+            "teacher": {"path": "my-bert", "accuracy": 0.94, "spearman on 500 validation rows": 0.9},
             "majority": 0.07,
-            "labels": "as in the data",
+            "labels": "labels: as in the data",
             "forecast": {"seconds": 92, "disk_bytes": 2e9},
             "terms": [{"name": "soft_labels", "value": 1.25, "gradient_norm": 0.5, "count": 32}],
             "sizes": {"teacher": {"parameters": 22_713_216, "bytes": 90_900_000}},
@@ -245,8 +245,9 @@ def test_check_fits_one_screen(capsys: pytest.CaptureFixture[str]) -> None:
     )
     said = capsys.readouterr().out.replace("\u00a0", " ")
     wanted = (
-        "accuracy 0.94",
-        "0.07",
+        "accuracy 0.94, Spearman correlation on 500 validation rows 0.9",
+        "always the same  0.07",
+        "labels           as in the data",
         "1 min 32 s, 2 GB on disk",
         "gradient norm",
         "1.25",

@@ -175,7 +175,7 @@ RECIPES = [
     Bad("scope of no label", f"{GOOD} --set evaluation.out_of_scope=oos", 2, ("evaluation.out_of_scope", "no label")),
     Bad("label is text", f"{GOOD} --label text", 2, ("same column", "--label")),
     Bad("images for text", "--data {data} --teacher {bert} --student mlp", 2, ('student "mlp" cannot do text',)),
-    Bad("texts for images", "--data {pictures} --teacher cnn --student cut", 2, ('student "cut" cannot do image',)),
+    Bad("texts for images", "--data {pictures} --teacher cnn --student gru", 2, ('student "gru" cannot do image',)),
     Bad("text task for digits", "--data digits --teacher cnn --student mlp --task text-classification", 2, ("digits",)),
     Bad("cut has no such layer", f"{GOOD} --student cut --set student.layers=[0,7]", 2, ("layer", "7")),
     Bad("cut of more layers", f"{GOOD} --student cut --set student.layers=9", 2, ("between 1 and 2",)),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch import nn
 
-from understudy.encoding import WordEncoder
+from understudy import runtime
+from understudy.encoding import PairEncoder, WordEncoder
 from understudy.errors import ArtefactError
-from understudy.export import static_tensors
+from understudy.export import static_tensors, write_artefact
 from understudy.export.static import int4_rows, int8_rows, packed
 from understudy.runtime import StaticModel
 from understudy.runtime.static import dequantised
@@ -24,6 +28,8 @@ KINDS = {
     "static": lambda: Static(ENCODER.size, 7, 4, hidden=6),  # an odd width: the last byte of a row is half empty
     "ngram": lambda: Ngram(ENCODER.size, 3, 4),
     "folded ngram": lambda: Ngram(ENCODER.size, 16, 3),
+    "static of pairs": lambda: Static(ENCODER.size, 7, 4, hidden=6, texts=2),
+    "ngram of pairs": lambda: Ngram(ENCODER.size, 7, 3, texts=2),  # never folded
 }
 
 
@@ -36,8 +42,16 @@ def student(kind: str, *, size: float = 1.0) -> nn.Module:
     return module
 
 
+def encoded(module: nn.Module) -> tuple[WordEncoder | PairEncoder, Any]:
+    if module.texts == 1:
+        return ENCODER, ENCODER.encode({"text": TEXTS})
+    both = PairEncoder(ENCODER)
+    return both, both.encode({"sentence1": TEXTS, "sentence2": TEXTS[::-1]})
+
+
 def said(module: nn.Module) -> np.ndarray:
-    inputs = ENCODER.collate(ENCODER.encode({"text": TEXTS}), range(len(TEXTS)))
+    encoder, features = encoded(module)
+    inputs = encoder.collate(features, range(len(TEXTS)))
     with torch.no_grad():
         return module(**{name: torch.as_tensor(array) for name, array in inputs.items()}).numpy()
 
@@ -58,8 +72,9 @@ def rounded(kind: str, tensors: dict[str, np.ndarray]) -> nn.Module:
 @pytest.mark.parametrize("bits", [4, 8, 32])
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_what_is_exported_is_the_rounded_module(kind: str, bits: int) -> None:
-    tensors = static_tensors(student(kind), bits=bits)
-    logits = StaticModel(tensors).logits(ENCODER.encode({"text": TEXTS}))
+    module = student(kind)
+    tensors = static_tensors(module, bits=bits)
+    logits = StaticModel(tensors).logits(encoded(module)[1])
     wanted = said(rounded(kind, tensors))
     assert np.abs(logits - wanted).max() <= 1e-6 * max(1.0, np.abs(wanted).max())
 
@@ -67,7 +82,7 @@ def test_what_is_exported_is_the_rounded_module(kind: str, bits: int) -> None:
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_more_bits_are_nearer(kind: str) -> None:
     module = student(kind)
-    features, exact = ENCODER.encode({"text": TEXTS}), said(module)
+    features, exact = encoded(module)[1], said(module)
     errors = [
         np.abs(StaticModel(static_tensors(module, bits=bits)).logits(features) - exact).mean() for bits in (4, 8, 32)
     ]
@@ -127,6 +142,29 @@ def test_a_table_of_four_bits_is_half_of_one_of_eight() -> None:
     assert {tensor.dtype.itemsize for name, tensor in sizes[8].items() if name.endswith("weight")} == {1}
     assert sizes[8]["weights"].dtype == np.uint8
     assert {tensor.dtype for tensor in sizes[32].values()} == {np.dtype(np.float32)}
+
+
+def test_only_the_tensors_of_pairs_say_how_many_texts_there_are() -> None:
+    assert [kind for kind in KINDS if "texts" in static_tensors(student(kind))] == ["static of pairs", "ngram of pairs"]
+    assert static_tensors(student("ngram of pairs"))["texts"].tolist() == [2]
+    assert static_tensors(student("ngram of pairs"))["output.weight"].shape == (3, 4 * 7)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 32])
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_an_artefact_says_what_the_rounded_module_says(kind: str, bits: int, tmp_path: Path) -> None:
+    module = student(kind)
+    tensors = static_tensors(module, bits=bits)
+    encoder, _ = encoded(module)
+    labels = ["a", "b", "c", "d"][: module.output.out_features]
+    write_artefact(tmp_path / "a", task="t", labels=labels, encoder=encoder, model=tensors)
+    columns = [TEXTS, TEXTS[::-1]][: module.texts]
+    rows = [dict(zip(encoder.fields, row, strict=True)) for row in zip(*columns, strict=True)]
+    wanted = said(rounded(kind, tensors))
+    loaded = runtime.load(tmp_path / "a")
+    np.testing.assert_allclose(loaded.logits(rows), wanted, rtol=1e-5, atol=1e-5)
+    for row, logits in zip(rows, wanted, strict=True):
+        np.testing.assert_allclose(loaded.logits([row])[0], logits, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["table", "scale", "weights", "weights.range", "output.scale", "hidden.scale"])

@@ -71,4 +71,13 @@ TERMS = (
         teacher=_FEATURES,
         variant="rows",
     ),
+    TermLaw("two_readings", match.two_readings(), widths=((5, 5), (5, 5)), at_equality=None, logits=False),
+    TermLaw(
+        "two_readings",
+        match.two_readings(0.5, temperature=0.5),
+        widths=((5, 5), (5, 5)),
+        at_equality=None,
+        logits=False,
+        variant="soft",
+    ),
 )

@@ -31,7 +31,8 @@ def test_an_ngram_student_of_four_bits(finished: Any, tiny_texts: Any, tmp_path:
         listener.said
     )
     config = json.loads((out / "student" / "config.json").read_text())
-    assert config == {"understudy_family": "ngram", "rows": 513, "dimensions": 32, "classes": 4, "word_dropout": 0.15}
+    sizes = {"rows": 513, "dimensions": 32, "classes": 4, "texts": 1}
+    assert config == {"understudy_family": "ngram", "word_dropout": 0.15, **sizes}
     exported = stage_facts(out, "export")
     assert exported["passed"]
     assert [rung["rung"] for rung in exported["ladder"]] == ["fp32", "int4"]

@@ -139,6 +139,17 @@ def test_check_and_auto_know_tables(tmp_path: Path) -> None:
     assert found["teacher"]["r2 on 110 validation rows"] > found["majority"]
 
 
+def test_init_writes_a_recipe_that_check_accepts(tmp_path: Path) -> None:
+    from understudy.pipeline.init import init
+    from understudy.pipeline.preflight import check
+    from understudy.pipeline.recipe import load_recipe
+
+    data = written(cancer(), tmp_path / "data")
+    (tmp_path / "recipe.yaml").write_text(init(str(data)))
+    assert "columns: mean radius" in (tmp_path / "recipe.yaml").read_text()
+    assert check(load_recipe(tmp_path / "recipe.yaml"), tmp_path / "run")["task"] == "tabular-classification"
+
+
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     frame = cancer()
     mixed = frame.astype({"mean radius": object})

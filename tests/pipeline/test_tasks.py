@@ -22,11 +22,21 @@ QUICK = {
 }
 CUT = {"student.family": "cut", "student.layers": 1, "train.epochs": 8}
 STATIC = {"student.family": "static", "student.buckets": 256, "student.dimensions": 32, "train.epochs": 10}
+SMALL = {"student.buckets": 256, "student.dimensions": 16, "student.width": 16, "student.hidden": 24}
+SOFT = {"objective.temperature": 2.0}  # said, so that no short runs look for it
 LINES = {
     "pair": ("pair-classification", "pair", CUT, 0.7),
     "pearson of a text": ("regression", "score", STATIC, 0.6),
     "a pair's score": ("regression", "near", CUT, 0.5),
     "several labels": ("multi-label", "several", {**STATIC, "objective.temperature": 2.0}, 0.7),
+    "pair, static": ("pair-classification", "pair", {**STATIC, **SOFT}, 0.8),
+    "pair, ngram": (
+        "pair-classification",
+        "pair",
+        {**STATIC, **SOFT, "student.family": "ngram", "train.learning_rate": 3e-2, "export.bits": 4},
+        0.8,
+    ),
+    "a pair's score, gru": ("regression", "near", {**SMALL, "student.family": "gru", "train.epochs": 8}, 0.5),
     "several labels, cut": ("multi-label", "several", CUT, 0.8),
 }
 
@@ -63,6 +73,33 @@ def test_a_task_from_files_to_an_artefact(
     measured = {"label": "accuracy", "score": "pearson", "labels": "exact_match"}[predictor.manifest.get("answer")]
     wanted = facts["models"]["artefact"]["metrics"][measured]["value"]
     assert score_of(rows, said) == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ["static", "ngram", "conv", "gru", "transformer"])
+def test_every_family_of_words_reads_pairs(family: str, tiny_encoder: Path, tmp_path: Path) -> None:
+    from understudy.pipeline import check
+    from understudy.pipeline.recipe import load_recipe
+
+    data = tasks_data.write("pair", tmp_path / "data")
+    options = {"data.path": str(data), "teacher.path": str(tiny_encoder), "student.family": family}
+    found = check(load_recipe(options={**options, **QUICK, **SOFT, **SMALL}), tmp_path / "run")
+    own = "words" if family in ("static", "ngram") else "sequence"
+    assert found["tokenizer"].startswith(f"the teacher reads subwords, the student its own {own}: ")
+    assert all(np.isfinite(term["value"]) and term["gradient_norm"] > 0 for term in found["terms"])
+
+
+def test_auto_looks_at_every_family_for_pairs(tiny_encoder: Path, tmp_path: Path) -> None:
+    from understudy.pipeline import check
+    from understudy.pipeline.recipe import load_recipe
+
+    data = tasks_data.write("near", tmp_path / "data")
+    options = {"data.path": str(data), "teacher.path": str(tiny_encoder), "student.family": "auto"}
+    limits = {"export.bits": 4, "export.max_mb": 0.3}  # nothing but a lookup has 4 bits, so no graph is exported
+    choice = check(load_recipe(options={**options, **QUICK, **limits}), tmp_path / "run")["choice"]
+    assert choice["chosen"]["student.family"] == "ngram"
+    skipped = {one["name"]: one["skipped"] for one in choice["candidates"]}
+    assert "export.bits: 4 bits are for students that look vectors up" in skipped["gru"]
+    assert skipped["static"] == ""
 
 
 def score_of(rows: list[dict[str, Any]], said: list[dict[str, Any]]) -> float:

@@ -12,6 +12,7 @@ import pytest
 from understudy import report
 
 from .browser import PATH, Browser
+from .other_runs import OTHERS
 from .runs import digits_run, gates, text_run
 
 Pair = tuple[dict[str, Any], dict[str, Any]]
@@ -82,6 +83,12 @@ def minimal() -> Pair:
         "verdict": {"distillation": None, "margin": None, "why": "", "next": "", "gates": []},
     }
     return run, {"schema": 1, "curves": {}, "examples": [], "reliability": {}, "coverage": [], "how": {}}
+
+
+@pytest.fixture
+def other(request: pytest.FixtureRequest) -> Pair:
+    """One of ``OTHERS`` by its name: a run whose answer is not one label."""
+    return OTHERS[request.param]()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from understudy.report.knowledge import softened
 
 from .browser import Browser
 from .conftest import Pair
+from .other_runs import OTHERS
 
 BARS = """JSON.stringify([...document.querySelectorAll('#textbook, [data-example]')].map(card => ({
   example: card.dataset.example ?? null,
@@ -108,11 +109,11 @@ def test_without_an_address_it_starts_where_the_page_was_drawn(browser: Browser,
 
 
 @pytest.mark.parametrize("width", [360, 390, 820, 1280])
-@pytest.mark.parametrize("name", ["digits", "intents", "failed", "minimal"])
+@pytest.mark.parametrize("name", ["digits", "intents", "failed", "minimal", *OTHERS])
 def test_nothing_is_wider_than_the_screen(
     browser: Browser, page: Any, name: str, width: int, request: pytest.FixtureRequest
 ) -> None:
-    run, evidence = request.getfixturevalue(name)
+    run, evidence = OTHERS[name]() if name in OTHERS else request.getfixturevalue(name)
     if name == "intents":
         run["comparison"]["per_class"][0]["label"] = evidence["examples"][1]["label"] = "long" * 40
         run["notes"] = ["w" * 300]
@@ -144,6 +145,18 @@ def test_no_label_lies_on_another(
     assert browser.value(OVERLAPS) == ""
 
 
+FAINT = """(() => {
+  const light = (c) => { const [r, g, b] = c.match(/[\\d.]+/g).map(Number).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const ground = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+    if (c.startsWith('rgb(')) return c; } return 'rgb(255, 255, 255)'; };
+  return JSON.stringify([...document.querySelectorAll('mark, .chip, .sides dt, .sides dd, .near li, .legend, .says b')]
+    .filter(e => !e.closest('.hidden')).map(e => { const [a, b] = [light(getComputedStyle(e).color), light(ground(e))];
+      return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.outerHTML.slice(0, 80)]; })
+    .filter(([ratio]) => ratio < 4.5));
+})()"""
+
+
 def test_dark_is_dark_and_light_is_light(browser: Browser, page: Any, digits: Pair) -> None:
     path: Path = page(*digits)
     grounds = []
@@ -151,6 +164,19 @@ def test_dark_is_dark_and_light_is_light(browser: Browser, page: Any, digits: Pa
         browser.open(path, dark=dark)
         grounds.append(browser.value("getComputedStyle(document.body).backgroundColor"))
     assert grounds == ["rgb(251, 251, 249)", "rgb(20, 22, 26)"]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("other", OTHERS, indirect=True)
+def test_other_answers_can_be_read_in_the_dark_and_are_quiet(
+    browser: Browser, page: Any, other: Pair, dark: bool
+) -> None:
+    """Every word of the new sections stands out from its ground, which the style of one scheme alone would miss."""
+    browser.open(page(*other), dark=dark)
+    assert browser.value("document.getElementById('temperature')") is None
+    faint = json.loads(browser.value(FAINT))
+    assert not faint, faint
+    quiet(browser)
 
 
 def test_hostile_text_runs_nowhere(browser: Browser, page: Any, intents: Pair) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp, softmax
 
+from understudy.report.charts import verdict_line
 from understudy.report.classes import moved, table
 from understudy.report.drawing import Axis, spread
 from understudy.report.facts import read
@@ -151,3 +152,19 @@ def test_colours_are_legible_and_told_apart_by_everybody(scheme: int) -> None:
         seen = {role: _lab(np.clip(matrix @ _linear(colours[role]), 0, 1)) for role in roles}
         for a, b in itertools.combinations(roles, 2):
             assert np.linalg.norm(seen[a] - seen[b]) > 20, f"{a} and {b} look alike to {who}"
+
+
+@pytest.mark.parametrize(("reach", "anchors"), [(0.006, {"middle"}), (0.02, {"end", "start"}), (0.2, {"end", "start"})])
+def test_the_numbers_of_a_narrow_margin_do_not_lie_on_each_other(digits: Pair, reach: float, anchors: set[str]) -> None:
+    digits[0]["comparison"]["difference"] = {"value": 0.0, "low": -reach, "high": reach}
+    drawn = str(verdict_line(read(digits[0])))
+    said = re.findall(r'<text x="[\d.]+%" y="76.0" text-anchor="(\w+)" class="tick">(.*?)</text>', drawn)
+    assert {anchor for anchor, number in said if number != "0"} == anchors
+    assert ("0" in [number for _, number in said]) == (reach < 0.1)
+
+
+def test_a_tick_between_two_per_cents_keeps_its_half(digits: Pair) -> None:
+    facts = read(digits[0])
+    assert [facts.tick(value, 0.1).replace("\u00a0", " ") for value in (0.95, 0.925)] == ["95 %", "92.5 %"]
+    digits[0]["comparison"]["metric"] = "pearson"
+    assert [read(digits[0]).tick(value, 0.1) for value in (0.95, 0.925)] == ["0.95", "0.925"]

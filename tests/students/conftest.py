@@ -84,6 +84,14 @@ def _bags(rows: int, seed: int) -> dict[str, Any]:
     return {"ids": torch.randint(0, 50, (int(offsets[-1]),), generator=draw), "offsets": offsets}
 
 
+def _two_tokens(rows: int, seed: int) -> dict[str, Any]:
+    return {name: value.unflatten(0, (rows, 2)) for name, value in _tokens(2 * rows, seed).items()}
+
+
+def _two_bags(rows: int, seed: int) -> dict[str, Any]:
+    return _bags(2 * rows, seed)
+
+
 def _pixels(rows: int, seed: int, side: int = 8, channels: int = 1) -> dict[str, Any]:
     import torch
 
@@ -91,9 +99,11 @@ def _pixels(rows: int, seed: int, side: int = 8, channels: int = 1) -> dict[str,
     return {"pixels": torch.randint(0, 256, (rows, channels, side, side), generator=draw, dtype=torch.uint8)}
 
 
-def _take(inputs: dict[str, Any], rows: list[int]) -> dict[str, Any]:
+def _take(inputs: dict[str, Any], rows: list[int], kind: str) -> dict[str, Any]:
     import torch
 
+    if kind == "two bags":
+        rows = [text for row in rows for text in (2 * row, 2 * row + 1)]
     if "offsets" not in inputs:
         return {name: value[rows] for name, value in inputs.items()}
     ids, offsets = inputs["ids"], inputs["offsets"]
@@ -104,19 +114,23 @@ def _take(inputs: dict[str, Any], rows: list[int]) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def batch() -> Callable[..., dict[str, Any]]:
-    """``batch("tokens" | "bags" | "pixels" | "colour", rows, seed)`` -> the inputs of a model of that kind."""
+    """``batch("tokens" | "bags" | "pixels" | "colour", rows, seed)`` -> the inputs of a model of that kind.
+
+    Of pairs ``"two tokens"`` and ``"two bags"``.
+    """
 
     def make(kind: str, rows: int = 4, seed: int = 0) -> dict[str, Any]:
         if kind == "colour":
             return _pixels(rows, seed, side=16, channels=3)
-        return {"tokens": _tokens, "bags": _bags, "pixels": _pixels}[kind](rows, seed)
+        kinds = {"tokens": _tokens, "bags": _bags, "two tokens": _two_tokens, "two bags": _two_bags, "pixels": _pixels}
+        return kinds[kind](rows, seed)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def take() -> Callable[[dict[str, Any], list[int]], dict[str, Any]]:
-    """``take(inputs, rows)`` -> the inputs of those rows, in that order."""
+def take() -> Callable[[dict[str, Any], list[int], str], dict[str, Any]]:
+    """``take(inputs, rows, kind)`` -> the inputs of those rows, in that order."""
     return _take
 
 
@@ -134,6 +148,14 @@ def _families() -> dict[str, Case]:
         "gru": Case(lambda: students.Gru(60, 3, dimensions=8, width=6, hidden=5), "tokens"),
         "transformer": Case(
             lambda: students.Transformer(60, 3, dimensions=8, width=12, layers=1, positions=9, hidden=5), "tokens"
+        ),
+        "ngram of pairs": Case(lambda: students.Ngram(50, 8, 3, texts=2), "two bags"),
+        "static of pairs": Case(lambda: students.Static(50, 8, 3, hidden=6, texts=2), "two bags"),
+        "conv of pairs": Case(lambda: students.Conv(60, 3, dimensions=8, width=6, hidden=5, texts=2), "two tokens"),
+        "gru of pairs": Case(lambda: students.Gru(60, 3, dimensions=8, width=6, hidden=5, texts=2), "two tokens"),
+        "transformer of pairs": Case(
+            lambda: students.Transformer(60, 3, dimensions=8, width=12, layers=1, positions=9, hidden=5, texts=2),
+            "two tokens",
         ),
         "mlp": Case(lambda: students.Mlp((8, 8), 1, 3, width=12, layers=2, dropout=0.1), "pixels"),
         "linear": Case(lambda: students.Mlp((8, 8), 1, 3, layers=0, mean=[0.2], std=[0.3]), "pixels"),
@@ -155,6 +177,11 @@ FAMILIES = (
     "conv",
     "gru",
     "transformer",
+    "ngram of pairs",
+    "static of pairs",
+    "conv of pairs",
+    "gru of pairs",
+    "transformer of pairs",
     "mlp",
     "linear",
     "cnn",

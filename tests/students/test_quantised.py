@@ -105,10 +105,12 @@ def test_a_calibrated_model_is_its_export(family: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("texts", [1, 2])
 @pytest.mark.parametrize("family", ["static", "ngram"])
-def test_a_table_is_its_export(family: str, bits: int) -> None:
+def test_a_table_is_its_export(family: str, texts: int, bits: int) -> None:
     torch.manual_seed(0)
-    module = {"static": Static(300, 16, 4, hidden=32), "ngram": Ngram(300, 3, 5)}[family].eval()
+    static, ngram = Static(300, 16, 4, hidden=32, texts=texts), Ngram(300, 3, 5, texts=texts)
+    module = {"static": static, "ngram": ngram}[family].eval()
     with torch.no_grad():
         module.weights.uniform_(-3, 0)
     ids, offsets = torch.randint(0, 300, (40,)), torch.tensor([0, 3, 4, 20, 40])

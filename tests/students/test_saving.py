@@ -36,6 +36,7 @@ def test_the_layout_is_plain(saved: Path) -> None:
         "hidden": 5,
         "dropout": 0.1,
         "word_dropout": 0.3,
+        "texts": 1,
     }
     from safetensors.torch import load_file
 
@@ -109,7 +110,7 @@ def test_corrupt_and_foreign_folders_are_named(saved: Path, tmp_path: Path) -> N
     ("changes", "message"),
     [
         ({"understudy_family": "statik"}, 'did you mean "static"'),
-        ({"understudy_family": ["static"]}, "known: cnn, conv, exits, factorised, gru, mlp, ngram"),
+        ({"understudy_family": ["static"]}, "known: bag, cnn, conv, embedder, exits, factorised, gru, mlp"),
         ({"rows": 0}, "does not describe a Static"),
         ({"rows": None}, "does not describe a Static"),
         ({"rows": "many"}, "does not describe a Static"),

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from understudy.data import Examples
 from understudy.data.layouts import infer
 from understudy.data.tables import read_file
 from understudy.errors import DataError, UsageError
@@ -32,7 +33,8 @@ def test_every_task_is_complete() -> None:
         assert task.name == name
         assert task.primary in task.metrics
         assert {METRICS[metric].answer for metric in task.metrics} == {task.answer.name}
-        assert task.baselines[0].__name__ in ("majority", "mean_score", "label_shares", "commonest_tags")
+        nothing = ("majority", "mean_score", "label_shares", "same_vector", "commonest_tags")
+        assert task.baselines[0].__name__ in nothing
         assert task_named(name) is task is task_named(task)
 
 
@@ -50,6 +52,7 @@ ROWS = {
     "tabular-regression": {"age": list(range(30)), "score": [i / 7 for i in range(30)]},
     "multi-label": {"text": ["a", "b"], "labels": [["x"], []]},
     "token-classification": {"tokens": [["a"], ["b", "c"]], "ner_tags": [["O"], ["B-x", "O"]]},
+    "sentence-embedding": {"text": ["a", "b"]},
 }
 
 
@@ -139,6 +142,14 @@ def test_a_static_students_encoder_knows_the_frequent_words(tiny_texts: Texts) -
     encoder = text_classification.word_encoder(tiny_texts(200)[0], words=10, buckets=32, pairs=True)
     assert len(encoder.words) == 10
     assert encoder.size == 1 + 10 + 32
+
+
+def test_the_limit_of_a_pairs_texts_is_chosen_from_both_of_its_columns() -> None:
+    rows = Examples.of(
+        {"sentence1": ["one"] * 25_000, "sentence2": ["one two three four five six seven eight nine"] * 25_000}
+    )
+    assert rows.texts[:2] == ["one", rows.inputs["sentence2"][0]]
+    assert text_classification.sequence_encoder(rows.texts).limit == 16
 
 
 def test_pixel_encoders_take_the_usual_size_and_all_channels() -> None:

@@ -10,6 +10,7 @@ from understudy.baselines.fitted import Baseline
 from understudy.baselines.scores import label_shares, mean_score, tfidf_ridge, tfidf_svms
 from understudy.baselines.tables import linear_classes, linear_score
 from understudy.baselines.tagging import commonest_tags, linear_tags
+from understudy.baselines.vectors import same_vector, tfidf_vectors
 
 __all__ = [
     "Baseline",
@@ -21,7 +22,9 @@ __all__ = [
     "majority",
     "mean_score",
     "pixels_logistic",
+    "same_vector",
     "tfidf_ridge",
     "tfidf_svm",
     "tfidf_svms",
+    "tfidf_vectors",
 ]

@@ -43,7 +43,7 @@ DIALS = (
         "--student",
         "student.family",
         "S",
-        "Text: static, ngram, conv, gru, transformer, cut; images: cnn, mlp; tables: mlp; auto: by --max-mb, --max-ms.",
+        "Text: static, ngram, conv, gru, transformer, cut; images: cnn, mlp, cut; tables: mlp; auto: by --max-mb/ms.",
     ),
     Dial("--text", "data.text", "COLUMN", "Column of the text (default: text); A,B for a pair (sentence1,sentence2)."),
     Dial("--label", "data.label", "COLUMN", "Column of the label (default: label; score of a regression)."),

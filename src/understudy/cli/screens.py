@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from understudy.report.formats import DASH, count, milliseconds, number, plain, seconds, share, size, times
+from understudy.wording import METRICS, metric_name
 
 _PIPE_WIDTH = 120
 _ROLES = ("artefact", "student", "twin", "teacher", "baseline")
+_CALLED = {"majority": "always the same"}  # what a model reaches that never looks at a row
 _IN_UNITS: Mapping[str, Callable[[float], str]] = {
     "parameters": lambda value: f"{count(value)} parameters",
     "bytes": size,
@@ -69,7 +71,9 @@ def show_check(found: Mapping[str, Any]) -> None:
     screen = stdout()
     apart = ("terms", "sizes", "choice", "notes")
     facts = [key for key in found if key not in apart and found[key] is not None]
-    screen.print(table("", ("", ""), [(key, figure(found[key])) for key in facts]))
+    screen.print(
+        table("", ("", ""), [(_CALLED.get(key, key), figure(found[key]).removeprefix(f"{key}: ")) for key in facts])
+    )
     if found.get("terms"):
         columns = list(dict.fromkeys(key for term in found["terms"] for key in term))
         screen.print()
@@ -104,7 +108,7 @@ def show_comparison(rows: Iterable[Mapping[str, Any]]) -> None:
         (
             row["name"],
             row["verdict"] or DASH,
-            row["metric"],
+            metric_name(row["metric"]),
             *(plain(number((row.get(role) or {}).get("value"))) for role in _ROLES),
             share(number(row.get("retention"))),
             size(number(row.get("bytes"))),
@@ -129,7 +133,7 @@ def show_ladder(facts: Mapping[str, Any]) -> None:
         for rung in facts["ladder"]
     ]
     screen = stdout()
-    screen.print(table("", ("rung", "size", str(facts["metric"]), "points lost", "rows"), cells))
+    screen.print(table("", ("rung", "size", metric_name(facts["metric"]), "points lost", "rows"), cells))
     for note in facts["notes"]:
         screen.print(note)
 
@@ -174,4 +178,7 @@ def show_doctor(found: Mapping[str, Any]) -> None:
 
 def _in_units(key: str, value: Any) -> str:
     exact = number(value)
-    return _IN_UNITS[key](exact) if key in _IN_UNITS and exact is not None else f"{key} {figure(value)}"
+    if key in _IN_UNITS and exact is not None:
+        return _IN_UNITS[key](exact)
+    name, _, rows = key.partition(" ")  # "spearman on 500 validation rows"
+    return " ".join(part for part in (METRICS.get(name, name), rows, figure(value)) if part)

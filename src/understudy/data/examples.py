@@ -98,7 +98,7 @@ class Examples:
             raise UsageError(f"examples to join need the same columns; got {[sorted(p.inputs) for p in parts]}")
         return cls(
             {name: [value for part in parts for value in part.inputs[name]] for name in parts[0].inputs},
-            np.concatenate([part.labels for part in parts]),
+            np.concatenate(_alike([part.labels for part in parts])),
             tuple(key for part in parts for key in part.keys),
         )
 
@@ -116,11 +116,11 @@ class Examples:
 
     @property
     def texts(self) -> list[str]:
-        """Every text of every column of text, column after column; of words, all of a row with blanks between."""
+        """Every text of every column of text, row after row; of words, all of a row with blanks between."""
         return [
             value if isinstance(value, str) else " ".join(value)
-            for values in self.inputs.values()
-            for value in values
+            for row in zip(*self.inputs.values(), strict=True)
+            for value in row
             if isinstance(value, str | list)
         ]
 
@@ -152,6 +152,15 @@ class Examples:
         return content_hash("\n".join(self.keys), self.labels.astype(kind).tobytes())
 
 
+def _alike(labels: list[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Labels of one width: what is not known of some rows (`understudy.answers`: a teacher's vectors) is NaN there."""
+    widths = [one.shape[1] if one.ndim == 2 else 0 for one in labels]
+    if len(set(widths)) == 1:
+        return labels
+    more = [np.full((len(one), max(widths) - width), np.nan) for one, width in zip(labels, widths, strict=True)]
+    return [np.concatenate([one, nothing], axis=1) for one, nothing in zip(labels, more, strict=True)]
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """The rows of one task.
@@ -164,6 +173,7 @@ class Splits:
         label_names: name of each label; a label is a position in here. Of a score, what it is called.
         notes: decisions and counts that a reader should see, one plain sentence each.
         scale: of scores; None where labels are names.
+        couples: rows of validation and test come two by two, and a label belongs to both (`data.sentences`).
     """
 
     train: Examples
@@ -173,6 +183,7 @@ class Splits:
     label_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     scale: Scale | None = None
+    couples: bool = False
 
     @property
     def meaning(self) -> tuple[str, ...]:

@@ -117,6 +117,8 @@ def infer(table: Table, layouts: Mapping[str, Layout], *, text: str, image: str,
     if (words := tagged(table, text=text, label=label)) is not None and "token-classification" in layouts:
         why = f'train has words in column "{words[0]}" and, in column "{words[1]}", a tag for each'
         return "token-classification", f"the task is token-classification: {why}"
+    if there == (text,) and "sentence-embedding" in layouts:
+        return "sentence-embedding", "the task is sentence-embedding: train has texts, and no other column"
     if text not in there and usual_pair(there) is None and "," not in text:
         found = next((name for name in (label, "label", "score") if name in there), None)
         rest = [name for name in there if name != found]

@@ -16,6 +16,7 @@ from understudy.data.labels import positions, read_labels, vocabulary
 from understudy.data.layouts import LAYOUTS, Columns, Layout, infer, layout_of, need_columns
 from understudy.data.problems import images, near_duplicates, need_column, texts, words
 from understudy.data.scores import all_labels, many_hot, read_lists, read_scores
+from understudy.data.sentences import read_sentences
 from understudy.data.sources import find
 from understudy.data.split import leak_notes, split_off
 from understudy.data.tables import Table
@@ -57,7 +58,8 @@ def load(
 
     Returns:
         The task and the splits. Inputs are ``{"text": [...]}``, ``{"sentence1": [...], "sentence2": [...]}``,
-        ``{"image": [...]}`` or ``{"tokens": [[...]]}`` whatever the columns are called.
+        ``{"image": [...]}`` or ``{"tokens": [[...]]}`` whatever the columns are called. What gives vectors reads one
+        text (`data.sentences`).
 
     Raises:
         UsageError: an unknown task, or impossible shares.
@@ -72,12 +74,14 @@ def load(
         task, why = infer(tables["train"], layouts, text=text, image=image, label=label)
         notes.append(why)
     layout = layout_of(task, layouts)
+    shares = {"test": test_share, "validation": validation_share}
+    if layout.answer == "vector":
+        return task, read_sentences(tables, text=text, label=label, seed=seed, shares=shares, notes=notes)
     columns = Columns.find(layout, tables["train"].columns, text=text, image=image, label=label)
     if columns.every:
         columns = _without_identifiers(tables["train"], columns, notes)
     parts, names, scale = _labelled(tables, columns, layout.answer, notes, hub=found.hub)
     unlabelled = _unlabelled(tables.get("unlabelled"), columns, parts, tables["train"].source, notes)
-    shares = {"test": test_share, "validation": validation_share}
     shares = {name: share for name, share in shares.items() if name not in parts}
     if shares:
         parts["train"], taken = split_off(parts["train"], shares, seed=seed, source=tables["train"].source)

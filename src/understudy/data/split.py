@@ -94,7 +94,8 @@ def leaks(splits: Splits) -> dict[str, int]:
     Returns:
         ``A_in_B``: rows of split A whose content is also in B (for evaluation splits in what is learned from, and test
         in validation); ``duplicates_in_A``: rows of A beyond the first with their content; ``conflicting``: distinct
-        contents that carry two or more labels, all splits together.
+        contents that carry two or more labels, all splits together. Of texts in pairs the first and
+        ``duplicates_in_train`` alone.
     """
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     if splits.unlabelled is not None:
@@ -103,6 +104,8 @@ def leaks(splits: Splits) -> dict[str, int]:
     pairs = [("validation", "train"), ("test", "train"), ("test", "validation")]
     pairs += [("validation", "unlabelled"), ("test", "unlabelled")] if "unlabelled" in parts else []
     found = {f"{a}_in_{b}": sum(key in known[b] for key in parts[a].keys) for a, b in pairs}
+    if splits.couples:  # a text is in as many pairs as it likes, with other scores
+        return found | {"duplicates_in_train": len(splits.train) - len(known["train"])}
     found |= {f"duplicates_in_{name}": len(part) - len(known[name]) for name, part in parts.items()}
     said: dict[str, set[bytes]] = {}
     for part in parts.values():
@@ -120,7 +123,10 @@ def leak_notes(splits: Splits) -> tuple[str, ...]:
         if not count:
             continue
         if name == "conflicting":
-            notes.append(f"{_are(count, 'content')} there with more than one label")
+            answer = (
+                "score" if splits.scale is not None else "label" if splits.train.labels.ndim == 1 else "set of labels"
+            )
+            notes.append(f"{_are(count, 'content')} there with more than one {answer}")
         elif name.startswith("duplicates_in_"):
             where = name.removeprefix("duplicates_in_")
             notes.append(f"{_are(count, f'row of {where}', f'rows of {where}')} a repetition of an earlier one")

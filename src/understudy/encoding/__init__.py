@@ -4,9 +4,10 @@ An encoder turns raw columns into features (`Ragged` ids, or uint8 pixels) and f
 
     words     ids int64 [M], offsets int64 [N + 1]                            static students
     sequence  input_ids, attention_mask  int64 [N, L]                         small networks that see order
+    pair      the same of both texts of a row: 2 N bags, or [N, 2, L]         either of these
     subwords  input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers
     tokens    input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers that tag words
-    affixes   input_ids int64 [N, L, 5], attention_mask int64 [N, L]          small networks that tag words
+    affixes   part_ids int64 [N, L, 5], attention_mask int64 [N, L]           small networks that tag words
     pixels    pixels uint8 [N, C, H, W]                                       images
     table     features float32 [N, F]                                         rows of a table
 """
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.encoding.affixes import AffixEncoder
-from understudy.encoding.features import Encoder, Features, RowError
+from understudy.encoding.features import Encoder, Features, Pairs, RowError
+from understudy.encoding.pairs import PairEncoder
 from understudy.encoding.pixels import PixelEncoder
 from understudy.encoding.sequences import SequenceEncoder
 from understudy.encoding.subwords import SubwordEncoder
@@ -32,6 +34,8 @@ __all__ = [
     "AffixEncoder",
     "Encoder",
     "Features",
+    "PairEncoder",
+    "Pairs",
     "PixelEncoder",
     "Ragged",
     "RowError",
@@ -49,15 +53,11 @@ def load_encoder(folder: Path | str, entry: Mapping[str, Any]) -> Encoder:
 
     Raises ArtefactError when the kind is unknown or the entry lacks a setting, StoreError when a file is missing.
     """
-    kinds: dict[str, Any] = {
-        "words": WordEncoder,
-        "sequence": SequenceEncoder,
-        "subwords": SubwordEncoder,
-        "tokens": TokenEncoder,
-        "affixes": AffixEncoder,
-        "pixels": PixelEncoder,
-        "table": TableEncoder,
-    }
+    known = (
+        *(WordEncoder, SequenceEncoder, PairEncoder, SubwordEncoder),
+        *(TokenEncoder, AffixEncoder, PixelEncoder, TableEncoder),
+    )
+    kinds: dict[str, Any] = {encoder.kind: encoder for encoder in known}
     kind = str(entry.get("kind"))
     if kind not in kinds:
         raise ArtefactError(f'unknown encoder "{kind}" in {folder}: {choices(kind, kinds)}')

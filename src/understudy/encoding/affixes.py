@@ -98,11 +98,11 @@ class AffixEncoder:
         return Ragged(values, np.cumsum([0, *lengths], dtype=np.int64)).first(self.limit)
 
     def collate(self, features: Ragged, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
-        """``input_ids`` int64 [N, L, 5] and ``attention_mask`` int64 [N, L] of some rows, L the longest of them."""
+        """``part_ids`` int64 [N, L, 5] and ``attention_mask`` int64 [N, L] of some rows, L the longest of them."""
         some = features.take(indices)
         ids = some.padded(PADDING).astype(np.int64)
         mask = np.arange(ids.shape[1]) < some.lengths[:, None]
-        return {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+        return {"part_ids": ids, "attention_mask": mask.astype(np.int64)}
 
     def places(self, features: Ragged, indices: Sequence[int] | np.ndarray, width: int | None = None) -> np.ndarray:
         """int64 [N, W]: where each word's logits are, -1 behind a row's last word; W the most words of the rows."""

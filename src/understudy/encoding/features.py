@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,22 @@ class RowError(DataError):
         self.row, self.column, self.problem = row, column, problem
 
 
-Features = Ragged | np.ndarray
+@dataclass(frozen=True)
+class Pairs:
+    """Rows of two texts each: those of row i are rows 2 i and 2 i + 1 of ``texts``."""
+
+    texts: Ragged
+
+    def __len__(self) -> int:
+        return len(self.texts) // 2
+
+    @property
+    def cut(self) -> np.ndarray | None:
+        """bool [N], the rows of which either text lost its end; None where texts have no limit."""
+        return None if self.texts.cut is None else np.logical_or(self.texts.cut[0::2], self.texts.cut[1::2])
+
+
+Features = Ragged | Pairs | np.ndarray
 
 
 class Encoder(Protocol):
@@ -61,6 +77,17 @@ def columns(inputs: Mapping[str, Sequence[Any]], fields: Sequence[str]) -> list[
     if len({len(column) for column in found}) > 1:
         sizes = ", ".join(f"{field}: {len(column)}" for field, column in zip(fields, found, strict=True))
         raise DataError(f"columns of different lengths ({sizes})")
+    return found
+
+
+def text_columns(inputs: Mapping[str, Sequence[Any]], fields: Sequence[str]) -> list[Sequence[str]]:
+    """`columns` that hold nothing but texts. Raises RowError for the first row that does not."""
+    found = columns(inputs, fields)
+    if any(set(map(type, column)) - {str} for column in found):
+        for row, values in enumerate(zip(*found, strict=True)):
+            for field, value in zip(fields, values, strict=True):
+                if not isinstance(value, str):
+                    raise not_text(row, field, value)
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.encoding.features import columns, not_text, padded
+from understudy.encoding.features import padded, text_columns
 from understudy.errors import StoreError, UsageError
 from understudy.extras import require
 from understudy.files import content_hash, write_bytes
@@ -141,16 +141,12 @@ class SubwordEncoder:
         }  # fmt: skip
 
     def _rows(self, inputs: Mapping[str, Sequence[Any]]) -> list[Any]:
-        texts = []
-        for field, column in zip(self.fields, columns(inputs, self.fields), strict=True):
-            texts.append([_text(row, field, value) for row, value in enumerate(column)])
+        texts = [list(map(_sayable, column)) for column in text_columns(inputs, self.fields)]
         return texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
 
 
-def _text(row: int, field: str, value: Any) -> str:
+def _sayable(value: str) -> str:
     """The text, with lone surrogates (which the tokenizer cannot take) replaced."""
-    if not isinstance(value, str):
-        raise not_text(row, field, value)
     if value.isascii():
         return value
     try:

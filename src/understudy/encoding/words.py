@@ -15,7 +15,7 @@ from zlib import crc32
 
 import numpy as np
 
-from understudy.encoding.features import columns, not_text
+from understudy.encoding.features import text_columns
 from understudy.encoding.memo import Memo, Uncut
 from understudy.encoding.splitting import split, split_all
 from understudy.encoding.vocabulary import FILE, read_words, write_words
@@ -127,21 +127,16 @@ class WordEncoder:
 
     def texts(self, inputs: Mapping[str, Sequence[Any]]) -> Sequence[str]:
         """The one text of every row. Raises RowError where a row holds none."""
-        found = columns(inputs, self.fields)
-        for field, column in zip(self.fields, found, strict=True):
-            if set(map(type, column)) - {str}:
-                for row, value in enumerate(column):
-                    if not isinstance(value, str):
-                        raise not_text(row, field, value)
+        found = text_columns(inputs, self.fields)
         return found[0] if len(found) == 1 else [" ".join(row) for row in zip(*found, strict=True)]
 
-    def spoken(self, texts: Sequence[str]) -> Iterator[Spoken]:
-        """The words of all texts, some thousand texts at a time."""
-        start = 0
+    def spoken(self, texts: Sequence[str], *, together: int = 1) -> Iterator[Spoken]:
+        """The words of all texts, some thousand texts at a time; every ``together`` of them are not parted."""
+        start, most = 0, max(1, _CHUNK // together)
         while start < len(texts):
-            some = texts[start : start + _CHUNK]
-            if (letters := sum(map(len, some))) > _LETTERS and len(some) > 1:
-                some = some[: max(1, len(some) * _LETTERS // letters)]
+            some = texts[start : start + most * together]
+            if (letters := sum(map(len, some))) > _LETTERS and len(some) > together:
+                some = some[: max(1, len(some) * _LETTERS // letters // together) * together]
             yield self._speak(some)
             start += len(some)
 

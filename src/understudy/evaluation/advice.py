@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from understudy import wording
 from understudy.statistics import Interval, Metric
+from understudy.wording import percent
 
 _NEAR = 0.01  # a teacher this close to the best baseline has nothing to hand on
 _BLURRED = 0.04  # an interval this wide tells nothing, whatever else was measured
 _CEILING = 0.02  # a student this close to its training score has learnt all it can hold
+_LOOK_AT = {
+    "label": "the classes that lost most",
+    "labels": "the labels that lost most",
+    "score": "the rows where it is farthest from the teacher",
+    "vector": "the texts whose neighbours changed most",
+}
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Facts:
         alpha: weight of the hard labels.
         unlabelled_rows: that took part in training.
         order_aware: whether the student sees the order of words or the place of pixels; None where that means nothing.
-        inputs: what the rows are, for the sentence: ``"text"`` or ``"images"``.
+        inputs: what the rows are, for the sentence: ``"text"``, ``"pairs of texts"``, ``"rows"`` or ``"images"``.
     """
 
     teacher: float
@@ -58,6 +66,10 @@ class Measured:
     margin: float
     rows: int
 
+    def said(self, value: float) -> str:
+        """A value of the metric, as a sentence has it."""
+        return wording.measured(self.metric.name, value)
+
 
 def advice(measured: Measured, facts: Facts, gates: Sequence[dict[str, Any]] = ()) -> str:
     """One sentence."""
@@ -66,29 +78,32 @@ def advice(measured: Measured, facts: Facts, gates: Sequence[dict[str, Any]] = (
     return (
         _about_the_teacher(measured, facts)
         or _about_gates(gates)
-        or (_about_harm(facts) if measured.outcome == "HARMS" else None)
+        or (_about_harm(measured, facts) if measured.outcome == "HARMS" else None)
         or _about_size(measured, facts)
         or _about_the_outcome(measured, facts)
     )
 
 
 def _about_the_teacher(measured: Measured, facts: Facts) -> str | None:
-    gain, agreement = measured.metric.gain, facts.label_agreement
+    gain, said = measured.metric.gain, measured.said
+    # A share of rows says something beside a metric of rows; that all of several labels are right is rare anyway.
+    agreement = facts.label_agreement if measured.metric.answer == "label" else None
     if measured.outcome != "BEATS" and gain(facts.teacher, measured.twin) <= 0:
         if agreement is not None and agreement < (0.5 if facts.baseline is None else facts.baseline):
             return (
                 f"The teacher contradicts the labels of {percent(1 - agreement)} of the training rows and scores no "
-                f"better than the twin ({percent(facts.teacher)} against {percent(measured.twin)}): "
+                f"better than the twin ({said(facts.teacher)} against {said(measured.twin)}): "
                 "check the label order or fine-tune the teacher on this data before distilling again."
             )
         return (
-            f"Distilling is not worth it here, because the teacher ({percent(facts.teacher)}) is no better than the "
-            f"same student without it ({percent(measured.twin)}): ship the twin or bring a better teacher."
+            f"Distilling is not worth it here, because the teacher ({said(facts.teacher)}) is no better than the "
+            f"same student without it ({said(measured.twin)}): ship the twin or bring a better teacher."
         )
     if facts.baseline is not None and gain(facts.teacher, facts.baseline) < _NEAR:
+        better = "hardly" if gain(facts.teacher, facts.baseline) > 0 else "no"
         return (
-            f"Distilling is not worth it here, because the teacher ({percent(facts.teacher)}) is hardly better than "
-            f"{facts.baseline_name} ({percent(facts.baseline)}): ship that, or bring a better teacher."
+            f"Distilling is not worth it here, because the teacher ({said(facts.teacher)}) is {better} better than "
+            f"{facts.baseline_name} ({said(facts.baseline)}): ship that, or bring a better teacher."
         )
     # Accuracy alone compares with a share of rows; a teacher agrees with labels it was trained on more often than that.
     if agreement is not None and measured.metric.name == "accuracy" and agreement < facts.teacher - 0.05:
@@ -108,14 +123,15 @@ def _about_gates(gates: Sequence[dict[str, Any]]) -> str | None:
     return f'Mend the gate "{first["name"]}" before shipping: its limit is {first["limit"]:.4g}, measured was {got}.'
 
 
-def _about_harm(facts: Facts) -> str:
+def _about_harm(measured: Measured, facts: Facts) -> str:
     if facts.temperature > 1:
         return (
             f"Try --temperature 1 (it was {facts.temperature:g}): a small student often cannot follow "
             "the tail of a softened teacher."
         )
     if facts.alpha is not None and facts.alpha < 0.5:
-        return f"Give the labels more weight (--alpha 0.5, it was {facts.alpha:g}), or ship the twin."
+        own = "scores of the data" if measured.metric.answer == "score" else "labels"
+        return f"Give the {own} more weight (--alpha 0.5, it was {facts.alpha:g}), or ship the twin."
     return "Distilling is not worth it here, because the student does better without this teacher: ship the twin."
 
 
@@ -127,11 +143,13 @@ def _about_size(measured: Measured, facts: Facts) -> str | None:
     on_train, gain = facts.student_on_train, measured.metric.gain
     if on_train is not None and gain(on_train, measured.student) > _CEILING and gain(on_train, facts.teacher) >= 0:
         return (
-            f"{short}, although the student reaches {percent(on_train)} on its training rows: "
+            f"{short}, although the student reaches {measured.said(on_train)} on its training rows: "
             f"add unlabelled {facts.inputs} for the teacher to label."
         )
     ceiling = (
-        "" if on_train is None else f" and the student is at its ceiling ({percent(on_train)} on its training rows)"
+        ""
+        if on_train is None
+        else f" and the student is at its ceiling ({measured.said(on_train)} on its training rows)"
     )
     larger = (
         "a larger student"
@@ -146,11 +164,12 @@ def _about_the_outcome(measured: Measured, facts: Facts) -> str:
         return _more_rows(measured)
     if facts.baseline is not None and measured.metric.gain(measured.student, facts.baseline) <= 0:
         return (
-            f"Consider shipping {facts.baseline_name} ({percent(facts.baseline)}): "
-            f"the student ({percent(measured.student)}) is no better."
+            f"Consider shipping {facts.baseline_name} ({measured.said(facts.baseline)}): "
+            f"the student ({measured.said(measured.student)}) is no better."
         )
     if measured.outcome == "BEATS":
-        return "Ship the artefact, and look at the classes that lost most before you do."
+        where = _LOOK_AT.get(measured.metric.answer, "what it lost most of")
+        return f"Ship the artefact, and look at {where} before you do."
     if facts.unlabelled_rows == 0:
         return (
             f"Add unlabelled {facts.inputs} for the teacher to label: "
@@ -169,8 +188,3 @@ def _more_rows(measured: Measured) -> str:
     return (
         f"Evaluate on more test rows: {measured.rows:,} cannot decide a difference of this size, about {needed:,} can."
     )
-
-
-def percent(share: float) -> str:
-    """A share in per cent, one decimal."""
-    return f"{100 * share:.1f} %"

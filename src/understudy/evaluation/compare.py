@@ -7,12 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from understudy.answers import agree
+from understudy.answers import VECTOR, agree
 from understudy.errors import DataError
 from understudy.evaluation.harm import out_of_scope as scope_of
 from understudy.evaluation.harm import per_class
 from understudy.evaluation.scored import Scored, values_of
-from understudy.statistics import METRICS, Metric, difference, ece, interval, mcnemar, metric_named, ratio, wilson
+from understudy.statistics import (
+    METRICS,
+    Metric,
+    difference,
+    ece,
+    interval,
+    mcnemar,
+    metric_named,
+    pair_cosines,
+    ratio,
+    wilson,
+)
 from understudy.statistics.metrics import Array
 
 
@@ -83,7 +94,7 @@ def compare(
     """
     metric = metric_named(metric)
     _same_rows([teacher, artefact, *student, *twin, *([baseline] if baseline else [])], label_names)
-    labels, rows = teacher.labels, len(teacher.labels)
+    labels, rows = teacher.labels, rows_of(metric, teacher)
     ours, theirs = _stacked(student), _stacked(twin)
     value = {name: metric.function(labels, s.predicted) for name, s in (("teacher", teacher), ("artefact", artefact))}
     kept = ratio(metric, labels, artefact.predicted, teacher.predicted, seed=seed, draws=draws)
@@ -122,6 +133,11 @@ def compare(
     return result
 
 
+def rows_of(metric: Metric, scored: Scored) -> int:
+    """What a metric counts: rows, or pairs of them."""
+    return len(metric.checked(scored.labels, scored.predicted)[0])
+
+
 def _decided(teacher: Scored, artefact: Scored) -> dict[str, Any]:
     """How often the two say the same, and who is right where they do not."""
     rows = len(teacher.labels)
@@ -139,9 +155,10 @@ def _decided(teacher: Scored, artefact: Scored) -> dict[str, Any]:
 
 
 def _undecided(teacher: Scored, artefact: Scored) -> dict[str, Any]:
-    """Of scores, which are neither right nor wrong: only how the two go together."""
+    """Of scores and of cosines, which are neither right nor wrong: only how the two go together."""
     nothing = dict.fromkeys(("agreement", "negative_flip_rate", "positive_flip_rate", "ece", "mcnemar_p"))
-    together = interval("pearson", teacher.predicted, artefact.predicted)
+    said = [pair_cosines(one.predicted) if one.answer is VECTOR else one.predicted for one in (teacher, artefact)]
+    together = interval("pearson", *said)
     return {**nothing, "correlation": together.value, "intervals": {"correlation": together.as_dict()}}
 
 
@@ -149,9 +166,9 @@ def _same_rows(models: Sequence[Scored], label_names: Sequence[str]) -> None:
     first = models[0]
     for scored in models:
         columns = values_of(scored.logits).shape[1]
-        if columns != len(label_names):
+        if scored.answer is not VECTOR and columns != len(label_names):
             raise DataError(f"{scored.name} scores {columns} labels, the data has {len(label_names)}")
-        if len(scored.labels) != len(first.labels) or not agree(scored.labels, first.labels).all():
+        if scored.labels.shape != first.labels.shape or not agree(scored.labels, first.labels).all():
             raise DataError(
                 f"{scored.name} and {first.name} were scored on other rows ({len(scored.labels)} and "
                 f"{len(first.labels)}, or in another order): score every model on the test split as it is"

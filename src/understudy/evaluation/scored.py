@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from understudy.answers import LABEL, TAGS, Answer, agree, known, sigmoid
+from understudy.answers import LABEL, TAGS, VECTOR, Answer, agree, known, sigmoid
 from understudy.errors import DataError, NonFiniteError
 from understudy.ragged import Ragged
 from understudy.statistics import best_thresholds, fit_binary_temperature, fit_temperature, softmax, threshold_for
@@ -68,7 +68,7 @@ class Scored:
         fits = logits.ndim == 2 and len(logits) == len(labels)
         if fits and self.answer is LABEL:
             fits = int(labels.max()) < logits.shape[1]
-        elif fits:
+        elif fits and self.answer is not VECTOR:
             fits = logits.shape == (labels.shape if labels.ndim == 2 else (len(labels), 1))
         if not fits:
             most = f" up to {int(labels.max())}" if self.answer is LABEL else f" {list(labels.shape)}"
@@ -79,7 +79,7 @@ class Scored:
 
     @cached_property
     def predicted(self) -> Array:
-        """What the logits say; of one label of several the highest, the first of equals, int64 [N]."""
+        """What the logits say; of one label of several the highest, the first of equals, int64 [N]; vectors [N, D]."""
         if not self.thresholds:
             return self.answer.predicted(self.logits)
         return self.answer.predicted(self.logits / self.temperature, self.thresholds)

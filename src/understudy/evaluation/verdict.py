@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from understudy.errors import UsageError
-from understudy.evaluation.advice import Facts, Measured, advice, percent
+from understudy.evaluation.advice import Facts, Measured, advice
 from understudy.statistics import Interval, Metric, difference, metric_named
+from understudy.wording import FRACTIONS, reached
 
 Outcome = Literal["BEATS", "NO GAIN", "INCONCLUSIVE", "HARMS"]
 
@@ -84,7 +85,7 @@ def verdict(
         twin=float(np.mean([metric.function(labels, one) for one in theirs])),
         difference=found,
         margin=margin,
-        rows=ours.shape[1],
+        rows=len(metric.checked(labels, ours[0])[0]),
     )
     return {
         "distillation": measured.outcome,
@@ -132,10 +133,11 @@ def _why(measured: Measured, *, seeds: int) -> str:
         if seeds == 1
         else f"The interval covers the sampling of the test rows and of the {seeds} seeds."
     )
-    name = measured.metric.name.replace("_", " ")
+    name = measured.metric.name
+    unit = "points (hundredths; " if name in FRACTIONS else "points ("
     return (
-        f"The student reaches {percent(measured.student)} {name}, its twin without the teacher "
-        f"{percent(measured.twin)}: {_points(found.value)} points (95 % interval "
+        f"The student reaches {reached(name, measured.student)}, its twin without the teacher "
+        f"{measured.said(measured.twin)}: {_points(found.value)} {unit}95 % interval "
         f"{_points(found.low)} to {_points(found.high)}, {measured.rows:,} test rows), {meaning}. {covers}"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from understudy.export.artefact import write_artefact
 from understudy.export.exits import parts_to_onnx, quantise_parts
 from understudy.export.graph import to_onnx
-from understudy.export.parity import parity
+from understudy.export.parity import parity, vector_parity
 from understudy.export.quantise import fold, quantise_dynamic, quantise_static
 from understudy.export.sensitivity import Group, sensitivities
 from understudy.export.single import single_file
@@ -24,5 +24,6 @@ __all__ = [
     "static_tensors",
     "static_values",
     "to_onnx",
+    "vector_parity",
     "write_artefact",
 ]

@@ -37,6 +37,8 @@ def write_artefact(
     answer: str = "label",
     scale: Scale | None = None,
     label_thresholds: Sequence[float] | None = None,
+    dimensions: int | None = None,
+    int8_scale: float | None = None,
 ) -> None:
     """Write an artefact folder that `understudy.runtime.load` opens; an older one at the same place is replaced.
 
@@ -58,6 +60,8 @@ def write_artefact(
         answer: what the logits mean (`understudy.answers`).
         scale: of a score; wanted there.
         label_thresholds: [K] probabilities from which each of several labels holds; a half unless given.
+        dimensions: of a vector; wanted there.
+        int8_scale: what one step of a vector in whole numbers stands for; 1 / 127 unless given.
 
     Raises:
         UsageError: values that no artefact can have.
@@ -65,6 +69,7 @@ def write_artefact(
     """
     thresholds = {"abstain_below": 0.0, **(thresholds or {})}
     _check(labels, temperature, thresholds, answer)
+    vector = {"dimensions": dimensions, "int8_scale": 1 / 127 if int8_scale is None else float(int8_scale)}
     left: list[dict[str, Any]] = []
     with new_folder(folder) as draft:
         entry = encoder.save(draft)
@@ -86,7 +91,7 @@ def write_artefact(
             "task": task,
             "answer": answer,
             "labels": list(labels),
-            **_meaning(answer, labels, scale, label_thresholds),
+            **(_vector(vector) if answer == "vector" else _meaning(answer, labels, scale, label_thresholds)),
             "fields": list(encoder.fields),
             "encoder": entry,
             "model": {"kind": kind, "file": name},
@@ -141,9 +146,17 @@ def _meaning(
     return {}
 
 
+def _vector(said: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest says of vectors."""
+    if not said["dimensions"] or not 0 < said["int8_scale"] < 1:
+        raise UsageError(f"an artefact that gives vectors needs dimensions, and an int8_scale in (0, 1); got {said}")
+    return said
+
+
 def _check(labels: Sequence[str], temperature: float, thresholds: Mapping[str, float], answer: str) -> None:
     answer_named(answer)
-    if len(labels) < 2 - (answer == "score") or len(set(labels)) != len(labels):
+    least = {"score": 1, "vector": 0}.get(answer, 2)
+    if len(labels) < least or len(set(labels)) != len(labels):
         raise UsageError(f"an artefact has at least two labels, all different; got {len(labels)}: {list(labels)[:5]}")
     if not 0 < temperature < float("inf"):
         raise UsageError(f"a temperature is above 0 and finite, got {temperature}")

@@ -21,16 +21,17 @@ from understudy.export.fusing import fuse_gelu
 from understudy.files import write_bytes
 
 AXES = {
-    "input_ids": ("N", "L"),
-    "attention_mask": ("N", "L"),
-    "token_type_ids": ("N", "L"),
-    "pixels": ("N",),
-    "features": ("N",),
-    "state": ("N", "L"),
-    "next_state": ("N", "L"),
+    "input_ids": {0: "N", -1: "L"},
+    "part_ids": {0: "N", 1: "L"},
+    "attention_mask": {0: "N", -1: "L"},
+    "token_type_ids": {0: "N", -1: "L"},
+    "pixels": {0: "N"},
+    "features": {0: "N"},
+    "state": {0: "N", 1: "L"},
+    "next_state": {0: "N", 1: "L"},
 }
-"""Dimensions that vary. A state goes from one part of a model with exits to the next: [N, L, D], or [N, C, H, W] of
-which only N varies."""
+"""Dimensions that vary: of ids the last is their length, whether a row is one text or two. A state goes from one part
+of a model with exits to the next: [N, L, D], or [N, C, H, W] of which only N varies."""
 OUTPUTS = ("logits", "next_state")
 _SHAPES = ({"N": 1, "L": 5}, {"N": 3, "L": 17}, {"N": 5, "L": 2})
 _TOLERANCE = 1e-3
@@ -40,10 +41,11 @@ def to_onnx(module: nn.Module, example: Mapping[str, Tensor], path: Path | str, 
     """Export a classifier, and prove on other shapes than the example's that the file says what the module says.
 
     Args:
-        module: ``module(**example)`` gives logits [N, K], or an object or a mapping with ``logits``. A part of a model
-            with exits (a mapping with ``next_state``) has both as outputs.
-        example: real rows by input name: ``input_ids``, ``attention_mask``, ``token_type_ids`` int64 [N, L], ``pixels``
-            uint8 [N, C, H, W], or the ``state`` of the part before, float32.
+        module: ``module(**example)`` gives logits [N, K], of words [N, L, K], or something with ``logits``.
+            A part of a model with exits (a mapping with ``next_state``) has both as outputs.
+        example: real rows by input name: ``input_ids``, ``attention_mask``, ``token_type_ids`` int64 [N, L], or
+            [N, 2, L] of pairs, ``part_ids`` int64 [N, L, P], ``pixels`` uint8 [N, C, H, W], or the ``state`` of the
+            part before, float32.
         path: the file; its output is ``logits`` float32 [N, K], and ``next_state`` where there is one.
         opset: the ONNX operator set.
 
@@ -102,14 +104,14 @@ class _Plain(nn.Module):
         return tuple(said[name].float() for name in OUTPUTS if name in said)
 
 
-def _axes(name: str, value: Tensor) -> tuple[str, ...]:
-    return AXES[name][:1] if value.ndim == 4 else AXES[name]
+def _axes(name: str, value: Tensor) -> dict[int, str]:
+    return {place % value.ndim: axis for place, axis in AXES[name].items() if axis == "N" or value.ndim < 4}
 
 
 def _export(module: nn.Module, example: Mapping[str, Tensor], opset: int) -> onnx.ModelProto:
     names = tuple(example)
     axes = {name: _axes(name, value) for name, value in example.items()}
-    shapes = tuple(dict.fromkeys(range(len(axes[name])), torch.export.Dim.DYNAMIC) for name in names)
+    shapes = tuple(dict.fromkeys(axes[name], torch.export.Dim.DYNAMIC) for name in names)
     # A fresh wrapper is in training mode, whatever it wraps; the exporter would put that mode back.
     plain = _Plain(module, names).eval()
     outputs = dict(zip(OUTPUTS, plain(*example.values()), strict=False))
@@ -132,8 +134,8 @@ def _export(module: nn.Module, example: Mapping[str, Tensor], opset: int) -> onn
     fuse_gelu(graph)
     axes |= {name: _axes(name, value) for name, value in outputs.items() if name == "next_state"}
     for node in (*graph.graph.input, *graph.graph.output):
-        for dimension, axis in zip(node.type.tensor_type.shape.dim, axes.get(node.name, ("N",)), strict=False):
-            dimension.dim_param = axis
+        for place, axis in axes.get(node.name, {0: "N"}).items():
+            node.type.tensor_type.shape.dim[place].dim_param = axis
     return graph
 
 
@@ -156,16 +158,14 @@ def _prove(module: nn.Module, example: Mapping[str, Tensor], path: Path) -> None
 def _at_least_two(example: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The example with at least two rows and columns: the exporter takes a size of 1 for a constant."""
     axes = {name: _axes(name, value) for name, value in example.items()}
-    sizes = {
-        axis: max(2, size) for name in example for axis, size in zip(axes[name], example[name].shape, strict=False)
-    }
+    sizes = {axis: max(2, example[name].shape[place]) for name in example for place, axis in axes[name].items()}
     return {name: _resized(value, axes[name], sizes) for name, value in example.items()}
 
 
-def _resized(value: Tensor, axes: tuple[str, ...], sizes: Mapping[str, int]) -> Tensor:
+def _resized(value: Tensor, axes: Mapping[int, str], sizes: Mapping[str, int]) -> Tensor:
     """The same rows, repeated or cut to other sizes."""
-    for dimension, axis in enumerate(axes):
-        value = value.index_select(dimension, torch.arange(sizes[axis], device=value.device) % value.shape[dimension])
+    for place, axis in axes.items():
+        value = value.index_select(place, torch.arange(sizes[axis], device=value.device) % value.shape[place])
     return value.contiguous()
 
 

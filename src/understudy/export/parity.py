@@ -6,8 +6,37 @@ from typing import Any
 
 import numpy as np
 
+from understudy.answers import unit
 from understudy.errors import UsageError
 from understudy.ragged import Ragged
+
+
+def vector_parity(reference: np.ndarray, candidate: np.ndarray, *, most_error: float) -> dict[str, Any]:
+    """How far a candidate's vectors point from the reference's on the same rows.
+
+    >>> vector_parity(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0]]), most_error=0.1)["passed"]
+    True
+
+    Args:
+        reference: [N, D], of any length.
+        candidate: [N, D].
+        most_error: the gate on the largest of 1 - cosine.
+
+    Returns:
+        As `parity`, errors being 1 - cosine, and ``agreement`` the share of rows that hold the gate.
+    """
+    if reference.shape != candidate.shape or reference.ndim != 2 or not len(reference):
+        raise UsageError(f"parity wants two arrays [N, D] with N > 0, got {reference.shape} and {candidate.shape}")
+    finite = np.isfinite(candidate).all(axis=1) & np.isfinite(reference).all(axis=1)
+    ours, theirs = (unit(np.where(finite[:, None], one, 0.0)).astype(np.float64) for one in (reference, candidate))
+    error = np.where(finite, np.maximum(1 - (ours * theirs).sum(axis=1), 0.0), np.inf)
+    return {
+        "rows": len(reference),
+        "max_abs_error": float(error.max()),
+        "mean_abs_error": float(error.mean()),
+        "agreement": float((error <= most_error).mean()),
+        "passed": bool(error.max() <= most_error),
+    }
 
 
 def parity(

@@ -13,17 +13,17 @@ BITS = (4, 8, 32)
 
 
 def static_tensors(module: Any, *, bits: int = 8) -> dict[str, np.ndarray]:
-    """The content of ``static.safetensors``; see `understudy.runtime.static.dequantised` for what they stand for.
+    """The content of ``static.safetensors``; see `understudy.runtime.static` for what they stand for.
 
     Every row of the table has its own scale: with one for all, a few long vectors would round the short ones, which are
     most of them, to nothing. The head has 8 bits a row, the tokens' weights are 8-bit codes of their logarithms.
 
     A head that is one matrix is multiplied into the table where that makes the rows shorter (fewer classes than
-    dimensions): what ships is a vector of class scores for every token.
+    dimensions): what ships is a vector of class scores for every token. Not of pairs, whose head is more than a sum.
 
     Args:
-        module: has ``table.weight`` [V, d], ``weights`` [V] (logarithms), ``output`` and perhaps ``hidden`` (linear
-            layers).
+        module: has ``table.weight`` [V, d], ``weights`` [V] (logarithms), and perhaps ``output`` and ``hidden`` (linear
+            layers), and ``texts``, 2 of pairs.
         bits: of the table: 8; 4, two values a byte; or 32, everything exact, which parity is measured against.
 
     Raises:
@@ -34,7 +34,12 @@ def static_tensors(module: Any, *, bits: int = 8) -> dict[str, np.ndarray]:
     table, logarithms = _array(module.table.weight), _array(module.weights).reshape(-1)
     layers = {name: getattr(module, name) for name in ("hidden", "output") if hasattr(module, name)}
     tensors = {f"{name}.bias": _array(layer.bias) for name, layer in layers.items()}
-    if "hidden" not in layers and len(tensors["output.bias"]) < table.shape[1]:
+    texts = getattr(module, "texts", 1)
+    if texts == 2:
+        tensors["texts"] = np.array([2], np.uint8)
+    elif not layers:  # what is pooled is the answer
+        tensors["output.bias"] = np.zeros(table.shape[1], np.float32)
+    elif "hidden" not in layers and len(tensors["output.bias"]) < table.shape[1]:
         table = (table.astype(np.float64) @ _array(layers.pop("output").weight).astype(np.float64).T).astype(np.float32)
     heads = {name: _array(layer.weight) for name, layer in layers.items()}
     if bits == 32:
@@ -55,7 +60,7 @@ def static_values(module: Any, *, bits: int = 8) -> dict[str, np.ndarray]:
         UsageError: a head that ships inside the table: then no parameter of the module is what is stored.
     """
     found = dequantised(static_tensors(module, bits=bits))
-    if "output.weight" not in found:
+    if "output.weight" not in found and hasattr(module, "output"):
         raise UsageError("this student ships as a vector of scores for every token: its own table is not stored")
     found["table.weight"], found["weights"] = found.pop("table"), np.log(found["weights"])
     return found

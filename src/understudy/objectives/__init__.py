@@ -28,6 +28,7 @@ from understudy.objectives.features.statistics import neuron_selectivity, probab
 from understudy.objectives.listing import describe
 from understudy.objectives.relations.contrast import contrastive
 from understudy.objectives.relations.pairs import correlation_congruence, rkd_angle, rkd_distance, similarity_preserving
+from understudy.objectives.relations.readings import two_readings
 from understudy.objectives.responses.correlation import correlation_distance, dist, logit_standardisation, standardise
 from understudy.objectives.responses.decoupled import decoupled_kd, decoupled_kl
 from understudy.objectives.responses.facts import hard_multi_label, hard_scores
@@ -81,6 +82,7 @@ __all__ = [
     "squared_error",
     "standardise",
     "total_variation",
+    "two_readings",
     "uld",
     "variational_information",
     "virtual_teacher",

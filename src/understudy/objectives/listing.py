@@ -7,7 +7,7 @@ from typing import Any
 from understudy.objectives import distances, divergences
 from understudy.objectives.attention import energy, maps
 from understudy.objectives.features import reviewing, states, statistics
-from understudy.objectives.relations import contrast, pairs
+from understudy.objectives.relations import contrast, pairs, readings
 from understudy.objectives.responses import correlation, decoupled, facts, labels, scores
 from understudy.objectives.term import ZERO
 
@@ -17,7 +17,7 @@ _FAMILIES: tuple[Any, ...] = (
     *(correlation, decoupled, facts, labels, scores),
     *(reviewing, states, statistics),
     *(energy, maps),
-    *(contrast, pairs),
+    *(contrast, pairs, readings),
 )
 """Modules of terms. Each has ``LISTED``, an example of every builder with its value at equality, and may have
 ``FORMULAS``, rows of plain functions as below."""

@@ -12,13 +12,12 @@ from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError, choices
 from understudy.pipeline.defaults import AUTO, FAMILIES, TEACHERS, TREES
 from understudy.pipeline.objective import reads_only_logits, refuse_silence, refuse_terms
-from understudy.pipeline.recipe import Recipe, Student, with_values
+from understudy.pipeline.recipe import Objective, Recipe, Student, with_values
 from understudy.pipeline.steps import of_step, refuse_steps
 from understudy.pipeline.watching import check_tracker
 from understudy.statistics import METRICS
 from understudy.tasks import task_named
 
-PAIRS = ("cut",)  # families that read two texts
 CHOSEN = (
     *("layers", "width", "heads", "feed_forward", "vocabulary", "rank", "depth", "blocks"),
     *("dimensions", "hidden", "words", "buckets", "exits"),
@@ -49,7 +48,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
     _refuse_members(recipe)
     _refuse_peers(recipe)
     _refuse_moves(recipe, splits)
-    _refuse_task(recipe, splits)
+    _refuse_task(recipe)
     table = task_named(str(recipe.task)).tabular
     if (recipe.teacher.path == TREES) != table and (table or recipe.teacher.path == TREES) and recipe.teacher.path:
         raise TeacherError(
@@ -79,7 +78,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
             )
 
 
-def _refuse_task(recipe: Recipe, splits: Splits) -> None:
+def _refuse_task(recipe: Recipe) -> None:
     """What means nothing for this task's answer."""
     task = task_named(str(recipe.task))
     answer, metric = task.answer, str(recipe.evaluation.metric)
@@ -90,9 +89,13 @@ def _refuse_task(recipe: Recipe, splits: Splits) -> None:
         )
     if not answer.softens and recipe.objective.temperature is not None:
         raise RecipeError(
-            f"objective.temperature: {recipe.objective.temperature} would change nothing: a {task.name} gives scores, "
-            "which are not softened; leave it out"
+            f"objective.temperature: {recipe.objective.temperature} would change nothing: {task.name} gives "
+            f"{'scores' if answer.labelled else 'vectors'}, which are not softened; leave it out"
         )
+    if not answer.labelled:
+        _refuse_labels(recipe, task.name)
+    elif recipe.student.embedding is not None:
+        raise RecipeError(f"student.embedding is the width of vectors, and {task.name} gives none; leave it out")
     only = {
         "objective.class_weights": recipe.objective.class_weights == "balanced",
         "export.floors": bool(recipe.export.floors),
@@ -103,10 +106,18 @@ def _refuse_task(recipe: Recipe, splits: Splits) -> None:
     for key, said in only.items():
         if said and answer is not LABEL:
             raise RecipeError(f"{key} is for tasks whose answer is one label of several, and a {task.name} is none")
-    if splits.pairs and recipe.student.family not in PAIRS:
-        family = recipe.student.family
+
+
+def _refuse_labels(recipe: Recipe, task: str) -> None:
+    """What wants labels, where training rows have none."""
+    if recipe.objective.alpha != Objective.model_fields["alpha"].default:
         raise RecipeError(
-            f"student.family: a {family} student reads one text, and rows are pairs: {choices(family, PAIRS)}"
+            f"objective.alpha: {recipe.objective.alpha} would change nothing: training rows of {task} have no labels "
+            "to weigh against the teacher; leave it out"
+        )
+    if recipe.teacher.fine_tune == "always":
+        raise RecipeError(
+            f"teacher.fine_tune: a teacher of {task} is taken as it is, for there are no labels to train it on"
         )
 
 

@@ -18,7 +18,7 @@ from understudy import students
 from understudy.data import Splits
 from understudy.errors import GateError, RecipeError, UsageError
 from understudy.pipeline.apprentice import apprentice
-from understudy.pipeline.before import PAIRS, refuse
+from understudy.pipeline.before import refuse
 from understudy.pipeline.defaults import AUTO, resolved
 from understudy.pipeline.forms import exact_model, size, small_model, write
 from understudy.pipeline.gates import p95
@@ -166,9 +166,9 @@ def choose(material: Material, teacher: Loaded) -> Facts:
 
 
 def candidates(material: Material) -> dict[str, Keys]:
-    """The candidates whose family can do the task, for rows like these."""
+    """The candidates whose family can do the task."""
     kind = "images" if "image" in material.splits.fields else "tables" if material.task.tabular else "texts"
-    known = [f for f in material.task.families if f in PAIRS or not material.splits.pairs]
+    known = material.task.families
     return {name: keys for name, keys in CANDIDATES[kind].items() if keys["student.family"] in known}
 
 

@@ -19,6 +19,7 @@ from understudy.pipeline.material import Material
 from understudy.teachers import Loaded
 
 ROWS, BATCH = 256, 32  # training rows on which importance is measured, and how many at once
+WRAPPERS = (students.Normalised, students.Embedder)
 LISTED = 32  # entries of a list that run.json shows
 
 
@@ -36,37 +37,52 @@ class Cut:
 
     @functools.cached_property
     def source(self) -> tuple[nn.Module, Encoder]:
-        """The model that layers are cut from, and what the student reads: the teacher's, or with fewer sub-words."""
+        """The model that layers are cut from, and what the student reads: the teacher's, or with fewer sub-words.
+
+        Of a wrapper it is the model inside (behind the pixels of an image teacher, before the pooling of one that gives
+        vectors); what is cut is wrapped again.
+        """
         most, encoder = self.material.recipe.student.vocabulary, self.teacher.encoder
         if most is None:
-            return self.teacher.model, encoder
+            return self._inner, encoder
         if not isinstance(encoder, SubwordEncoder):
             raise RecipeError(f"student.vocabulary prunes sub-words, and the teacher reads {encoder.kind}")
         texts = [text for field in encoder.fields for text in self.material.learnable.inputs[field]]
-        return students.prune_vocabulary(self.teacher.model, encoder, texts, most=most)
+        return students.prune_vocabulary(self._inner, encoder, texts, most=most)
 
     @functools.cached_property
     def whole(self) -> nn.Module:
         """The student as it starts; every training is given a copy."""
         dials = self.material.recipe.student
         measured = any(size is not None for size in (dials.width, dials.heads, dials.feed_forward, dials.rank))
-        return students.cut(self.source[0], self._layers, **self._dials, rows=self._rows() if measured else None)
+        rows = self._rows() if measured else None
+        return self._outer(students.cut(self.source[0], self._layers, **self._dials, rows=rows))
 
     def fresh(self) -> nn.Module:
         """One for a training: a copy, or with random weights where the recipe says so."""
         if self.material.recipe.student.initialise:
             return copy.deepcopy(self.whole)
-        return students.cut(self.source[0], self._layers, **self._dials, initialise=False)
+        return self._outer(students.cut(self.source[0], self._layers, **self._dials, initialise=False))
 
     def inheritance(self) -> dict[str, Any]:
         """See `students.inheritance`; lists too long for a page give way to their number."""
-        found = students.inheritance(self.whole, self.teacher.model)
+        whole = self.whole.model if isinstance(self.whole, WRAPPERS) else self.whole
+        found = students.inheritance(whole, self._inner)
         return {key: _short(value) for key, value in found.items()}
 
     def refuse(self) -> None:
         """Raises what cannot be made of this teacher, whose weights do not matter yet."""
         with torch.random.fork_rng(devices=[]):
             students.cut(self.source[0], self._layers, **self._dials, initialise=False)
+
+    @property
+    def _inner(self) -> nn.Module:
+        model = self.teacher.model
+        return model.model if isinstance(model, WRAPPERS) else model
+
+    def _outer(self, student: nn.Module) -> nn.Module:
+        model: Any = self.teacher.model
+        return type(model)(student, **model.arguments) if isinstance(model, WRAPPERS) else student
 
     @property
     def _layers(self) -> Any:
@@ -84,7 +100,16 @@ class Cut:
         some = train.take(chosen)
         features = encoder.encode(some.inputs)
         order = np.argsort(encoder.lengths(features), kind="stable")
-        return [encoder.collate(features, order[i : i + BATCH]) for i in range(0, len(order), BATCH)]
+        batches = [encoder.collate(features, order[i : i + BATCH]) for i in range(0, len(order), BATCH)]
+        return [self._read(batch) for batch in batches]
+
+    def _read(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A batch as the model itself takes it: pixels as the teacher's wrapper hands them on."""
+        model = self.teacher.model
+        if not isinstance(model, students.Normalised):
+            return batch
+        with torch.no_grad():
+            return {"pixel_values": model.values(torch.from_numpy(batch["pixels"]))}
 
 
 def depth_of_cut(layers: Any, total: int, *, narrow: bool) -> int:

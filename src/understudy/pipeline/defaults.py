@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from understudy.answers import TAGS
 from understudy.errors import RecipeError, choices
 from understudy.pipeline.objective import SHORTHAND, entries, reads_only_logits
 from understudy.pipeline.recipe import Recipe, with_values
@@ -12,7 +11,10 @@ from understudy.tasks import TASKS, task_named
 
 AUTO = "auto"
 """The family of a student that is yet to be chosen (`choosing.choose`)."""
-_WORDS = {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "temperature": "auto", "precision": "fp32"}
+_WORDS: dict[str, Any] = {
+    "epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "temperature": "auto", "precision": "fp32",
+    "feature_dropout": 0.15,
+}  # fmt: skip
 _DIALS: dict[str, dict[str, Any]] = {
     "static": {**_WORDS, "dimensions": 256, "hidden": 256, "buckets": 16_384},
     "ngram": {**_WORDS, "learning_rate": 1e-2, "dimensions": 64, "buckets": 65_536},
@@ -31,17 +33,20 @@ _DIALS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _TABLE = {"epochs": 60, "batch_size": 32, "learning_rate": 3e-3}  # a table of some hundred rows has few batches
 _TAGS = {"buckets": 8192}  # beside unknown words they hold the beginnings, ends and shapes of all
+_OF_TASK: dict[str, dict[str, dict[str, Any]]] = {
+    "sentence-embedding": {"static": {"epochs": 4, "batch_size": 256, "learning_rate": 5e-3, "feature_dropout": 0.0}},
+    "token-classification": {"conv": _TAGS, "gru": _TAGS},
+}
+"""Dials of a family that are others for one task."""
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     name: {
-        family: _DIALS[family]
-        | (_TABLE if task.tabular else {})
-        | (_TAGS if task.answer is TAGS and "buckets" in _DIALS[family] else {})
+        family: _DIALS[family] | (_TABLE if task.tabular else {}) | _OF_TASK.get(name, {}).get(family, {})
         for family in task.families
     }
     for name, task in TASKS.items()
 }
 """By task, the dials of each family that can learn it."""
-SIZES = ("width", "dimensions", "hidden", "buckets")
+SIZES = ("width", "dimensions", "hidden", "buckets", "feature_dropout")
 """Keys of the student whose default is its family's."""
 TEACHERS: dict[str, dict[str, Any]] = {
     "encoder": {"epochs": 5, "learning_rate": 1.5e-4},

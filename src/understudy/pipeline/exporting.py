@@ -18,8 +18,8 @@ from understudy.pipeline.recipe import load_recipe
 from understudy.pipeline.school import in_data_order
 from understudy.pipeline.ship import ship
 from understudy.pipeline.stages import load_splits, settled
-from understudy.statistics import METRICS
 from understudy.teachers import open_teacher
+from understudy.wording import metric_name
 
 FACTS = "export.json"
 OURS = (FACTS, "artefact", "rejected", "scores", "quantised", "log.jsonl", "track")
@@ -79,7 +79,7 @@ def export_model(
 
 def card(facts: Facts) -> str:
     """The artefact's README: what it was made of, every rung, every gate."""
-    metric = METRICS[facts["metric"]].name
+    metric = metric_name(facts["metric"])
     lines = [f"# INT8 of {facts['model']}", "", "Made by `understudy export`; it runs without PyTorch.", ""]
     lines += [f"| rung | bytes | {metric} | points lost | rows/s |", "|---|---:|---:|---:|---:|"]
     for rung in facts["ladder"]:

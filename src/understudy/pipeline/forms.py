@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from understudy import export, students
+from understudy.answers import VECTOR
 from understudy.data import Examples, Splits
 from understudy.pipeline.material import Apprentice, Material
 from understudy.tasks import Task
@@ -107,17 +108,30 @@ def _example(encoder: Any, rows: Examples) -> dict[str, torch.Tensor]:
 
 def write(folder: Path, material: Material, kind: Apprentice, model: Model, **more: Any) -> None:
     """An artefact folder of a student; ``more`` is `export.write_artefact`'s."""
-    export.write_artefact(folder, encoder=kind.encoder, model=model, **_meaning(material.task, material.splits), **more)
+    export.write_artefact(
+        folder,
+        encoder=kind.encoder,
+        model=model,
+        **_meaning(material.task, material.splits, material.outputs),
+        **more,
+    )
 
 
 def write_plain(folder: Path, task: Task, splits: Splits, teacher: Loaded, graph: Path) -> None:
     """A model as an artefact folder without gates: how a teacher is timed in ONNX Runtime."""
-    export.write_artefact(folder, encoder=teacher.encoder, model=graph, **_meaning(task, splits))
+    width = teacher.model.width if isinstance(teacher.model, students.Embedder) else 0
+    export.write_artefact(folder, encoder=teacher.encoder, model=graph, **_meaning(task, splits, width))
 
 
-def _meaning(task: Task, splits: Splits) -> dict[str, Any]:
+def _meaning(task: Task, splits: Splits, outputs: int) -> dict[str, Any]:
     """What an artefact must know of the task."""
-    return {"task": task.name, "labels": splits.label_names, "answer": task.answer.name, "scale": splits.scale}
+    return {
+        "task": task.name,
+        "labels": splits.label_names,
+        "answer": task.answer.name,
+        "scale": splits.scale,
+        "dimensions": outputs if task.answer is VECTOR else None,
+    }
 
 
 def raw_rows(rows: Examples) -> list[Any]:

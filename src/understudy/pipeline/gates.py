@@ -14,6 +14,7 @@ import numpy as np
 from torch import nn
 
 from understudy import export, runtime, students
+from understudy.answers import VECTOR
 from understudy.data import Examples
 from understudy.evaluation import gate, latency
 from understudy.pipeline.exits import score_every
@@ -25,6 +26,7 @@ from understudy.statistics.metrics import recall_per_class
 from understudy.teachers import score_rows
 
 PARITY = 0.01  # largest difference, in logits, between the module and its fp32 export
+VECTOR_PARITY = 1e-3  # largest 1 - cosine between their vectors
 PARITY_ROWS = 256  # at least so many real rows
 ALONE = 8  # rows that a process without torch has to answer alike
 
@@ -36,6 +38,9 @@ def parity_of(material: Material, kind: Apprentice, student: nn.Module, exact: P
         rows = Examples.join([rows, train.take(range(min(len(train), PARITY_ROWS - len(rows))))])
     if not isinstance(student, students.Exits):
         ours = score_rows(student, kind.encoder, rows.inputs)
+        if material.task.answer is VECTOR:
+            theirs = runtime.load(exact).logits(raw_rows(rows))
+            return export.vector_parity(ours, theirs, most_error=VECTOR_PARITY)
         return export.parity(ours, runtime.load(exact).logits(raw_rows(rows)), most_error=PARITY)
     every, theirs = score_every(student, kind.encoder, rows.inputs), runtime.load(exact).every_exit(raw_rows(rows))[0]
     whole = export.parity(np.concatenate(every), np.concatenate(theirs), most_error=PARITY)
@@ -49,8 +54,11 @@ def gates_of(
     """Every gate of the recipe, and whether the draft passes it."""
     rows = material.splits.validation
     limits = material.recipe.export
+    same = ("parity (largest difference in logits)", PARITY)
+    if material.task.answer is VECTOR:
+        same = ("parity (largest 1 - cosine)", VECTOR_PARITY)
     gates = [
-        gate("parity (largest difference in logits)", PARITY, parity["max_abs_error"], at_most=True),
+        gate(*same, parity["max_abs_error"], at_most=True),
         gate(f"INT{limits.bits} {'and exits ' if exits else ''}loss (points)", limits.max_drop, drop, at_most=True),
         gate("same answers without torch (share)", 1.0, _alone(draft, rows), at_least=True),
     ]

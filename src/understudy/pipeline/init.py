@@ -13,7 +13,7 @@ import yaml
 from understudy import tags
 from understudy.data import Splits, load
 from understudy.ragged import Ragged
-from understudy.tasks import LAYOUTS
+from understudy.tasks import LAYOUTS, TASKS
 
 _RARE = 10  # times that the largest class may outnumber the smallest before weights are suggested
 _FEW_TEST_ROWS = 1_000
@@ -48,13 +48,13 @@ def init(
     found, splits = load(data, task=task, text=text, label=label, image=image, seed=seed, layouts=LAYOUTS)
     names = {"text": text, "label": label, "image": image}
     columns = {key: name for key, name in names.items() if name != key}
-    images = "image" in splits.train.inputs
-    head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, images=images))]
+    kind = "images" if "image" in splits.fields else "tables" if TASKS[found].tabular else "texts"
+    head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, kind))]
     sections = {
         "": [_Line("task", found, "inferred from the columns")],
-        "teacher": _teacher(images=images),
+        "teacher": [_TEACHERS[kind]],
         "data": [_Line("path", data, ""), *(_Line(key, name, "") for key, name in columns.items())],
-        "student": _student(splits, images=images),
+        "student": [_student(splits, kind)],
         "objective": _objective(splits),
         "evaluation": _evaluation(splits),
     }
@@ -63,25 +63,37 @@ def init(
     return "\n\n".join(["\n".join(_comment(line) for line in head), *blocks, tail]) + "\n"
 
 
-def _facts(splits: Splits, *, images: bool) -> list[str]:
+def _facts(splits: Splits, kind: str) -> list[str]:
     """What the data is, in sentences."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     rows = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
     facts = [
         f"rows: {rows}" + (f", unlabelled {len(splits.unlabelled):,}" if splits.unlabelled else ""),
         _classes(splits),
-        _image_sizes(splits.train.inputs["image"]) if images else _text_lengths(splits.train.texts),
+        _rows(splits, kind),
     ]
     if len(splits.test) < _FEW_TEST_ROWS:
-        known_to = 196 * np.sqrt(0.9 * 0.1 / len(splits.test))
-        facts.append(f"so few test rows know an accuracy of 90 % only to about ±{known_to:.1f} points")
-    return [*facts, *splits.notes]
+        facts.append(_known_to(splits))
+    return [line for line in (*facts, *splits.notes) if line]
+
+
+def _known_to(splits: Splits) -> str:
+    """How exactly a few test rows can tell a good metric: the standard error of a share, or of a correlation."""
+    rows = len(splits.test) // (2 if splits.couples else 1)
+    if splits.scale is not None or splits.couples:
+        wide = 196 * (1 - 0.9**2) / np.sqrt(rows)
+        what = "pairs" if splits.couples else "rows"
+        return f"so few test {what} know a correlation of 0.9 only to about ±{wide:.1f} points (hundredths)"
+    wide = 196 * np.sqrt(0.9 * 0.1 / rows)
+    what = "a share of 90 % of rows with all labels right" if splits.train.labels.ndim == 2 else "an accuracy of 90 %"
+    return f"so few test rows know {what} only to about ±{wide:.1f} points"
 
 
 def _classes(splits: Splits) -> str:
+    if splits.couples:
+        return "no labels: vectors are learnt of texts alone, and validation and test are pairs of texts"
     if splits.scale is not None:
-        scale = splits.scale
-        return f"scores from {scale.low:g} to {scale.high:g}, mean {scale.mean:.3g}, deviation {scale.std:.3g}"
+        return ""  # the notes of the data say where the scores lie
     if splits.train.labels.dtype.kind == "O":
         return _entities(splits)
     counts = splits.train.counts(len(splits.label_names))
@@ -108,6 +120,12 @@ def _entities(splits: Splits) -> str:
     )
 
 
+def _rows(splits: Splits, kind: str) -> str:
+    if kind == "images":
+        return _image_sizes(splits.train.inputs["image"])
+    return _text_lengths(splits.train.texts) if kind == "texts" else f"columns: {', '.join(splits.fields)}"
+
+
 def _text_lengths(texts: list[str]) -> str:
     lengths = np.array([len(text.split()) for text in texts])
     median, most, longest = np.percentile(lengths, [50, 95, 100]).astype(int)
@@ -125,32 +143,31 @@ def _image_sizes(images: list[bytes], *, looked_at: int = 200) -> str:
     )
 
 
-def _teacher(*, images: bool) -> list[_Line]:
-    if images:
-        return [_Line("path", "cnn", "built in; or the folder of a transformers vision model")]
-    return [
-        _Line(
-            "path",
-            None,
-            "folder or hub name of your model; a plain encoder is fine-tuned first (--teacher says it too)",
-        )
-    ]
+_TEACHERS = {
+    "texts": _Line(
+        "path", None, "folder or hub name of your model; a plain encoder is fine-tuned first (--teacher says it too)"
+    ),
+    "images": _Line("path", "cnn", "built in; or the folder of a transformers vision model"),
+    "tables": _Line("path", "boosting", "built in: gradient boosting, fitted in the run"),
+}
 
 
-def _student(splits: Splits, *, images: bool) -> list[_Line]:
+def _student(splits: Splits, kind: str) -> _Line:
+    if kind == "images":
+        return _Line("family", "cnn", "mlp is smaller to run on tiny images")
+    if kind == "tables":
+        return _Line("family", "mlp", "a few matrix products in the place of many trees")
     if splits.pairs:
-        return [_Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")]
-    if images:
-        return [_Line("family", "cnn", "mlp is smaller to run on tiny images")]
+        return _Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")
     if splits.train.labels.dtype.kind == "O":
-        return [_Line("family", "gru", "reads each sentence from both sides; conv is quicker, cut follows the teacher")]
+        return _Line("family", "gru", "reads each sentence from both sides; conv is quicker, cut follows the teacher")
     why = "a bag of word vectors, no attention at run time; where word order matters (sentiment), try gru or cut"
-    return [_Line("family", "static", why)]
+    return _Line("family", "static", why)
 
 
 def _objective(splits: Splits) -> list[_Line]:
     lines = [_Line("temperature", "auto", "chosen on validation from short runs over 1, 2, 4 and 8")]
-    if splits.scale is not None:  # scores are not softened
+    if splits.scale is not None or splits.couples:  # scores and vectors are not softened
         lines = []
     if splits.unlabelled is not None:
         lines.append(_Line("alpha", 0.1, "little weight on labels: unlabelled rows have only the teacher's word"))
@@ -165,7 +182,7 @@ def _evaluation(splits: Splits) -> list[_Line]:
     lines = []
     if _unbalanced(splits):
         lines.append(_Line("metric", "macro_f1", "accuracy would hide the small classes"))
-    for name in splits.label_names:
+    for name in splits.label_names if splits.train.labels.ndim == 1 else ():
         if name.lower() in _OUT_OF_SCOPE:
             lines.append(
                 _Line("out_of_scope", name, "reported apart: in-scope accuracy, and AUROC of being out of scope")
@@ -174,7 +191,8 @@ def _evaluation(splits: Splits) -> list[_Line]:
 
 
 def _unbalanced(splits: Splits) -> bool:
-    if splits.scale is not None or splits.train.labels.ndim == 2 or splits.train.labels.dtype.kind == "O":
+    kind = splits.train.labels.dtype.kind
+    if splits.scale is not None or splits.train.labels.ndim == 2 or kind == "O" or splits.couples:
         return False
     counts = splits.train.counts(len(splits.label_names))
     return bool(counts.max() > _RARE * max(counts.min(), 1))

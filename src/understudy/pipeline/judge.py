@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from understudy import __version__, baselines, evaluation, runtime, students
-from understudy.answers import LABEL
+from understudy.answers import LABEL, VECTOR
 from understudy.evaluation import Scored, calibrated
 from understudy.pipeline.forms import raw_rows, to_graph, write_plain
 from understudy.pipeline.journal import Facts
@@ -23,6 +23,7 @@ from understudy.pipeline.label import validation_logits
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.members import left_out, size_of
 from understudy.pipeline.timing import best_of, in_torch, of_teacher, timed
+from understudy.pipeline.vectors import with_heard
 from understudy.statistics import METRICS
 from understudy.teachers import Loaded, describe, merged, score_rows
 
@@ -65,14 +66,20 @@ def judge(
     recipe, splits, names = material.recipe, material.splits, material.splits.label_names
     metric = str(recipe.evaluation.metric)
     said = [one.teacher.scores(splits.test.inputs) for one in cast.teacher.members]
-    scored = _score_all(material, cast, said)
+    joined = merged(cast.teacher.members, said, space=cast.teacher.space) if said else None
+    heard = cast.teacher.scores(splits.test.inputs) if joined is None else joined
+    material = with_heard(material, "test", heard)
+    splits = material.splits
+    scored = _score_all(material, cast, heard)
     fitted = [make(splits) for make in material.task.baselines]
     plain = [_baseline(material, one) for one in fitted]
     best = max(range(len(fitted)), key=lambda i: _on_validation(material, fitted[i].validation))
     scored["baseline"] = plain[best]
     learners = [scored[f"student.{seed}"] for seed in cast.students]
     twins = [scored[f"twin.{seed}"] for seed in cast.twins]
-    outside = recipe.evaluation.out_of_scope or next((n for n in names if n.casefold() in OUT_OF_SCOPE), None)
+    outside = None
+    if material.task.answer is LABEL:
+        outside = recipe.evaluation.out_of_scope or next((n for n in names if n.casefold() in OUT_OF_SCOPE), None)
     common: Facts = {"metric": metric, "seed": recipe.seed}
     comparison = evaluation.compare(
         teacher=scored["teacher"], baseline=plain[best], twin=twins, student=learners, artefact=scored["artefact"],
@@ -144,11 +151,11 @@ def _inside(comparison: Facts) -> str:
     )
 
 
-def _score_all(material: Material, cast: Cast, members: list[Array]) -> dict[str, Scored]:
+def _score_all(material: Material, cast: Cast, heard: Array) -> dict[str, Scored]:
     """Validation and test logits of every model, each calibrated on validation in the same way.
 
     Args:
-        members: what each member of the teacher said about the test rows, where it has any: nobody is asked twice.
+        heard: what the teacher said about the test rows: it is not asked twice.
     """
     validation, test, answer = material.splits.validation, material.splits.test, material.task.answer
     found = {}
@@ -166,8 +173,7 @@ def _score_all(material: Material, cast: Cast, members: list[Array]) -> dict[str
 
     teacher = cast.teacher
     before = validation_logits(material, teacher)
-    joined = merged(teacher.members, members, space=teacher.space) if members else teacher.scores(test.inputs)
-    add("teacher", before, joined)
+    add("teacher", before, heard)
     target = float((before.argmax(1) == validation.labels).mean()) if answer is LABEL else None
     for role, models in (("student", cast.students), ("twin", cast.twins)):
         for seed, model in models.items():
@@ -241,8 +247,17 @@ def _models(
         "bits": material.recipe.export.bits,
         **_measured(material, scored["artefact"]),
         **timed(lambda rows: predictor.numbers(rows, batch=len(rows)), test, **more),
+        **({"int8_vectors": _int8_vectors(material, predictor, test)} if material.task.answer is VECTOR else {}),
     }
     return models
+
+
+def _int8_vectors(material: Material, predictor: runtime.Predictor, rows: Sequence[Any]) -> Facts:
+    """Vectors in whole numbers, one byte an entry: their scale, the metric of them, and what it lost in points."""
+    metric, labels = METRICS[str(material.recipe.evaluation.metric)], material.splits.test.labels
+    exact, small = (metric.function(labels, predictor.embed(rows, int8=whole)) for whole in (False, True))
+    scale = predictor.manifest["int8_scale"]
+    return {"scale": scale, "metric": small, "drop": 100 * metric.gain(exact, small)}
 
 
 def _teacher_speed(material: Material, cast: Cast, own: Facts, test: Sequence[Any], more: Facts) -> Facts:
@@ -285,21 +300,31 @@ def _facts(
     train = material.splits.train
     some = train.take(np.linspace(0, len(train) - 1, min(SAMPLE, len(train))).round().astype(np.int64))
     student = cast.students[cast.chosen[0]]
-    on_train = score_rows(student, cast.kind.encoder, some.inputs, batch_size=256)
-    unlabelled = material.splits.unlabelled
+    labelled_rows = material.task.answer.labelled
+    on_train = score_rows(student, cast.kind.encoder, some.inputs, batch_size=256) if labelled_rows else None
+    unlabelled = material.splits.unlabelled if labelled_rows else train
     return evaluation.Facts(
         teacher=metric.function(scored["teacher"].labels, scored["teacher"].predicted),
         baseline=metric.function(scored["baseline"].labels, scored["baseline"].predicted),
         baseline_name=baseline,
         retention=comparison["retention"],
         label_agreement=labelled.get("agreement"),
-        student_on_train=material.measured(some, on_train),
+        student_on_train=None if on_train is None else material.measured(some, on_train),
         temperature=float(recipe.objective.temperature or 1.0),
-        alpha=float(recipe.objective.alpha),
+        alpha=float(recipe.objective.alpha) if labelled_rows else None,
         unlabelled_rows=0 if unlabelled is None else len(unlabelled),
         order_aware=ORDER_AWARE.get(recipe.student.family),
-        inputs="images" if "image" in material.splits.fields else "text",
+        inputs=_inputs(material),
     )
+
+
+def _inputs(material: Material) -> str:
+    """What the rows are, in the advice."""
+    if "image" in material.splits.fields:
+        return "images"
+    if material.task.tabular:
+        return "rows"
+    return "pairs of texts" if material.splits.pairs else "text"
 
 
 def environment(material: Material) -> dict[str, Any]:

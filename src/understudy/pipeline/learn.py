@@ -26,6 +26,7 @@ from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.objective import build, without_teacher
 from understudy.pipeline.recipe import Recipe, with_values
 from understudy.pipeline.steps import of_step, started_from
+from understudy.pipeline.vectors import listened
 from understudy.pipeline.watching import watching
 from understudy.teachers import Live, Loaded, Stored
 from understudy.training import Settings, Training, balanced, probe, pulls, train
@@ -91,10 +92,12 @@ class Classroom:
         self.twin_feed = self.feed
         if len(material.shown) > len(material.splits.train):
             self.twin_feed = Feed(material.splits.train, {"student": kind.encoder}, class_weights=weights)
-        self.source = (
+        self.source = listened(
+            material,
+            self.teacher,
             Stored(open_store(material, self.teacher))
             if stored
-            else Live(self.teacher.model, order=self.teacher.label_order)
+            else Live(self.teacher.model, order=self.teacher.label_order),
         )
         kinds = {"student": kind, **self.peers}
         self.validate = {name: material.validator(one.encoder) for name, one in kinds.items()}
@@ -121,7 +124,7 @@ class Classroom:
             start: a saved model whose weights the student starts from.
         """
         torch.manual_seed(seed)
-        student = self.kind.build()
+        student = self.kind.alone() if role == "twin" and self.kind.alone else self.kind.build()
         if start is not None and role == "student":
             student.load_state_dict(load_module(start, self.kind).state_dict())
         cohort = {"student": students.Student(student)}
@@ -129,7 +132,7 @@ class Classroom:
             cohort |= {name: students.Student(peer.build()) for name, peer in self.peers.items()}
         inner = {name: one.module for name, one in cohort.items()}
         settings, feed, notes = settings_of(recipe, seed=seed), self.feed, []
-        source: Stored | Live | None = self.source
+        source: Any = self.source
         if role == "twin":
             terms, source, feed = without_teacher(inner, self.material.task.hard), None, self.twin_feed
             settings = twins_settings(recipe, settings, rows=len(self.feed), own=len(feed))

@@ -9,12 +9,13 @@ from typing import Any
 
 from torch import nn
 
+from understudy.answers import LABELS, VECTOR, sigmoid
 from understudy.data import Examples, Splits
 from understudy.encoding import Encoder
 from understudy.errors import NonFiniteError, TeacherError
 from understudy.pipeline.journal import Journal
 from understudy.pipeline.recipe import Recipe
-from understudy.statistics import METRICS
+from understudy.statistics import METRICS, best_thresholds
 from understudy.tasks import Task
 from understudy.teachers import score_rows
 from understudy.teachers.label import Logits
@@ -59,10 +60,19 @@ class Material:
         """What the student is shown: the real rows, then views of them."""
         return self.learnable if self.views is None else Examples.join([self.learnable, self.views])
 
+    @property
+    def outputs(self) -> int:
+        """How many numbers a student gives for a row: one a label, or the width of its vectors, once it is decided."""
+        student = self.recipe.student
+        if self.task.answer is VECTOR:
+            return student.embedding or student.dimensions or 1
+        return len(self.splits.label_names)
+
     def measured(self, rows: Examples, logits: Logits) -> float:
-        """The primary metric of logits [N, K], or of words, on labelled rows, before any threshold is chosen."""
-        metric = METRICS[str(self.recipe.evaluation.metric)]
-        return float(metric.function(rows.labels, self.task.answer.predicted(logits)))
+        """The primary metric of logits [N, K], or of words, on labelled rows; several labels at thresholds that fit."""
+        metric, answer = METRICS[str(self.recipe.evaluation.metric)], self.task.answer
+        thresholds = best_thresholds(sigmoid(logits), rows.labels) if answer is LABELS else None
+        return float(metric.function(rows.labels, answer.predicted(logits, thresholds)))
 
     def validator(self, encoder: Encoder) -> Callable[[nn.Module], float]:
         """module -> the primary metric on validation."""
@@ -93,6 +103,7 @@ class Apprentice:
         notes: decisions worth showing.
         identity: hash of a module that a user wrote, for which the recipe has no words; empty for our families.
         inheritance: what it has from its teacher, for run.json; None where that is nothing, or not known.
+        alone: a fresh one for the twin, where that is trained with other dropout; None: as ``build``.
     """
 
     encoder: Encoder
@@ -101,3 +112,4 @@ class Apprentice:
     notes: tuple[str, ...] = ()
     identity: str = ""
     inheritance: Mapping[str, Any] | None = None
+    alone: Build | None = None

@@ -215,7 +215,7 @@ def size_of(teacher: Loaded, folder: Path | None) -> int | None:
     if folder is None:
         return 4 * parameters(teacher.model)
     wanted = (".safetensors", ".json", ".txt", ".model")
-    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in wanted)
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.suffix in wanted)
 
 
 def _supports(material: Material) -> dict[str, tuple[bool, ...]]:

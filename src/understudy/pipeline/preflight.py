@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from understudy import students
-from understudy.data import Examples, leaks
+from understudy.data import Examples, Splits, leaks
 from understudy.data.feed import Feed
+from understudy.encoding import PairEncoder
 from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.apprentice import apprentice, peers
 from understudy.pipeline.before import decode
@@ -30,6 +30,7 @@ from understudy.pipeline.recipe import Recipe, Step
 from understudy.pipeline.stages import load_splits, settled
 from understudy.pipeline.steps import of_step
 from understudy.pipeline.teach import untaught
+from understudy.pipeline.vectors import fitted, heard, listened, some_rows
 from understudy.records import Batch, Targets
 from understudy.statistics import METRICS
 from understudy.teachers import Live, Loaded
@@ -38,9 +39,12 @@ from understudy.training import balanced, pulls
 SAMPLE = 500  # validation rows that the teacher is asked about
 BATCH = 32
 _NOTHING = {
-    "label": "the commonest label", "score": "the mean score", "labels": "the commonest labels",
+    "label": "the commonest label",
+    "score": "the mean score",
+    "labels": "the commonest labels",
+    "vector": "the same vector for every text",
     "tags": "the commonest tag of each word",
-}  # fmt: skip
+}
 
 
 def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -71,12 +75,12 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         material = material.with_recipe(recipe)
         notes.append(choice["why"])
     metric = METRICS[str(recipe.evaluation.metric)]
-    some = splits.validation.take(
-        np.linspace(0, len(splits.validation) - 1, min(SAMPLE, len(splits.validation))).astype(int)
-    )
+    material = fitted(material, teacher)
+    some = some_rows(material, SAMPLE)
     began = time.perf_counter()
     logits = teacher.scores(some.inputs)
     each = (time.perf_counter() - began) / len(some)
+    some = heard(some, logits) if splits.couples else some
     nothing = task.baselines[0](splits).predict(some.inputs)
     majority, score = material.measured(some, nothing), material.measured(some, logits)
     if trains:
@@ -104,9 +108,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
             f"{metric.name} on {len(some)} validation rows": None if trains else round(score, 4),
         },
         "majority": round(majority, 4),
-        "labels": teacher.alignment.sentence
-        if teacher.alignment
-        else f"{len(splits.label_names)} labels, in the data's order",
+        "labels": _labels(splits, teacher),
         "tokenizer": _reading(teacher, kind.encoder),
         "leaks": leaks(splits),
         "terms": [*(row for rows in before for row in rows), *terms],
@@ -127,6 +129,18 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
     return found
 
 
+def _labels(splits: Splits, teacher: Loaded) -> str:
+    """How the labels of teacher and data go together; of scores their range, for they have no names."""
+    if splits.couples:
+        return "none: vectors are learnt of texts alone"
+    if splits.scale is not None:
+        return f"one score a row, from {splits.scale.low:g} to {splits.scale.high:g} in train"
+    if teacher.alignment:
+        return teacher.alignment.sentence
+    several = ", any number of them a row" if splits.train.labels.ndim == 2 else ""
+    return f"{len(splits.label_names)} labels{several}, in the data's order"
+
+
 def _one_batch(
     material: Material, teacher: Loaded, kind: Apprentice, beside: list[Apprentice]
 ) -> tuple[list[dict[str, Any]], float]:
@@ -136,7 +150,8 @@ def _one_batch(
     cohort = {"student": kind.build()} | {f"peer.{i}": peer.build() for i, peer in enumerate(beside, 1)}
     encoders = {"student": kind.encoder} | ({} if teacher.ask else {"teacher": teacher.encoder})
     encoders |= {f"peer.{i}": peer.encoder for i, peer in enumerate(beside, 1)}
-    live = _Asked(teacher, rows) if teacher.ask else Live(teacher.model, order=teacher.label_order)
+    live: Any = _Asked(teacher, rows) if teacher.ask else Live(teacher.model, order=teacher.label_order)
+    live = listened(material, teacher, live)
     terms = build(recipe, cohort, teacher.model)
     outside = any(term.against not in ("labels", "self", *cohort) for term in terms)
     feed = Feed(rows, encoders)
@@ -182,7 +197,8 @@ def _step_terms(material: Material, teacher: Loaded, step: Step) -> list[dict[st
 def _reading(teacher: Loaded, encoder: Any) -> str:
     if teacher.encoder.fingerprint == encoder.fingerprint:
         return f"teacher and student read the same {encoder.kind}"
-    return f"the teacher reads {teacher.encoder.kind}, the student its own {encoder.kind}: both from the same raw rows"
+    own = encoder.inner.kind if isinstance(encoder, PairEncoder) else encoder.kind
+    return f"the teacher reads {teacher.encoder.kind}, the student its own {own}: both from the same raw rows"
 
 
 def _forecast(material: Material, trains: bool, each: float, step: float, student: int, teacher: int) -> dict[str, Any]:
@@ -198,7 +214,7 @@ def _forecast(material: Material, trains: bool, each: float, step: float, studen
         recipe.objective.alpha == "auto"
     )
     seconds += per_step * steps * (2 * recipe.seeds + SHORT * tries)
-    classes = len(material.splits.label_names)
+    classes = material.outputs
     disk = 4 * (2 * recipe.seeds * student + 6 * student + (teacher if trains else 0)) + 4 * classes * rows
     place = material.folder
     while not place.exists():

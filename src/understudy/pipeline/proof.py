@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 
 from understudy import runtime
-from understudy.answers import LABEL, TAGS
+from understudy.answers import LABEL, TAGS, VECTOR
 from understudy.encoding.tokens import FIELD
 from understudy.evaluation import Scored, disagreements, span_facts
 from understudy.pipeline.exits import left
 from understudy.pipeline.forms import raw_rows
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
-from understudy.statistics import coverage_curve, reliability
+from understudy.statistics import coverage_curve, different, neighbours, reliability
+from understudy.wording import metric_name
 
 EXAMPLES, DISAGREEMENTS, SHOWN = 24, 12, 8
 POINTS, BINS = 300, 31  # of scores, and of a histogram of their errors
@@ -36,7 +37,8 @@ def evidence(
         curves["teacher"] = taught["history"]
     rows = raw_rows(material.splits.test)
     softens, one_label = material.task.answer.softens, material.task.answer is LABEL
-    apart = disagreements(teacher, artefact, most=DISAGREEMENTS)
+    vectors = material.task.answer is VECTOR
+    apart = [] if vectors else disagreements(teacher, artefact, most=DISAGREEMENTS)
     found: Facts = {
         "schema": 1,
         "labels": list(material.splits.label_names),
@@ -60,7 +62,9 @@ def evidence(
         found["spans"] = span_facts(words, teacher, artefact, label_names=material.splits.label_names)
     elif not one_label:
         found["apart"] = [_apart(material, scored, rows[i], i) for i in apart]
-    if not material.task.answer.decides:
+    if vectors:
+        found["neighbours"] = _neighbours(material, scored)
+    elif not material.task.answer.decides:
         found["residuals"] = _residuals(material, scored)
     return found
 
@@ -96,6 +100,30 @@ def _residuals(material: Material, scored: Mapping[str, Scored]) -> Facts:
         },
         "mean_absolute": {name: float(np.abs(e).mean()) for name, e in errors.items()},
     }
+
+
+def _neighbours(material: Material, scored: Mapping[str, Scored]) -> list[Facts]:
+    """A dozen test texts whose nearest texts changed most, those first that share the fewest of ten with the teacher.
+
+    Of each ``text``, ``shared`` (of the teacher's ten nearest, how many are among the artefact's ten) and, for
+    ``teacher`` and ``artefact``, the three nearest texts, the nearest first: ``[{"text", "cosine"}, ...]``. Neighbours
+    are looked for among the different test texts, 2,000 at most.
+    """
+    vectors = {name: scored[name].predicted for name in ("teacher", "artefact")}
+    rows = different(scored["teacher"].labels[:, 1:])
+    ours = {name: one[rows] for name, one in vectors.items()}
+    near = {name: neighbours(one) for name, one in ours.items()}
+    shared = (near["teacher"][:, :, None] == near["artefact"][:, None, :]).any(axis=2).sum(axis=1)
+    shown = [material.task.show({"text": material.splits.test.inputs["text"][row]})["text"] for row in rows.tolist()]
+
+    def nearest(name: str, i: int) -> list[Facts]:
+        mine = ours[name]
+        return [{"text": shown[j], "cosine": round(float(mine[i] @ mine[j]), 4)} for j in near[name][i, :3].tolist()]
+
+    return [
+        {"text": shown[i], "shared": int(shared[i]), **{name: nearest(name, i) for name in near}}
+        for i in np.argsort(shared, kind="stable")[:DISAGREEMENTS].tolist()
+    ]
 
 
 def _exits(material: Material, artefact: Scored, rows: list[Any]) -> Facts | None:
@@ -165,7 +193,7 @@ def _epoch(record: Mapping[str, Any]) -> Facts:
 
 def _how(material: Material) -> dict[str, str]:
     recipe, splits = material.recipe, material.splits
-    metric, threads = recipe.evaluation.metric, recipe.evaluation.threads
+    metric, threads = str(recipe.evaluation.metric), recipe.evaluation.threads
     answer = material.task.answer.name
     calibration = {
         "label": "one temperature per model, fitted on validation; ECE over 15 bins of equal width",
@@ -173,12 +201,11 @@ def _how(material: Material) -> dict[str, str]:
         "all of its labels are",
         "tags": "one temperature per model, fitted on the words of validation; ECE of words, over 15 bins",
     }
-    speed = f"on {threads} thread{'s' if threads != 1 else ''}, from the raw input to the label"
+    speed = f"on {threads} thread{'s' if threads != 1 else ''}, from the raw input to the answer"
     return {
-        str(
-            metric
-        ): f"on {len(splits.test):,} test rows, opened once; 95 % intervals (Wilson for rates, else bootstrap)",
-        "retention": f"{metric} of the artefact (torch-free runtime, INT{recipe.export.bits}) divided by the teacher's",
+        metric: f"on {len(splits.test):,} test rows, opened once; 95 % intervals (Wilson for rates, else bootstrap)",
+        "retention": f"{metric_name(metric)} of the artefact (torch-free runtime, INT{recipe.export.bits}) divided by "
+        "the teacher's",
         "gap closed": "(student - twin) / (teacher - twin); not defined where the teacher is no better than the twin",
         "verdict": "student minus twin, paired bootstrap over test rows (and seeds), against the margin",
         **({"calibration": calibration[answer]} if answer in calibration else {}),

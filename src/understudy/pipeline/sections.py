@@ -161,8 +161,15 @@ class Student(Section):
     )
     pairs: bool = Field(True, description="static, ngram: word pairs as features.")
     characters: int = Field(4, ge=0, le=8, description="static, ngram: length of character n-grams; 0: none.")
-    feature_dropout: Dropout = Field(
-        0.15, description="Share of a row's words (static, ngram: of all its features) dropped in training."
+    feature_dropout: Dropout | None = Field(
+        None,
+        description="Share of a row's words (static, ngram: of all its features) dropped in training; by family when "
+        "unset.",
+    )
+    embedding: Count | None = Field(
+        None,
+        description="sentence-embedding: width of the vectors; unset: dimensions of a static student, 256 of others; "
+        "a cut student's are as wide as its layers.",
     )
     width: Count | None = Field(
         None,
@@ -311,6 +318,7 @@ class Recipe(Section):
     task: Name | None = Field(
         None,
         description="text-classification, pair-classification, multi-label, regression, token-classification, "
+        "sentence-embedding, "
         "image-classification, tabular-classification or tabular-regression; "
         "from the columns and the labels when unset.",
     )

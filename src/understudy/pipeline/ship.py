@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from understudy import runtime, students
-from understudy.answers import LABEL
+from understudy.answers import LABEL, VECTOR, unit
 from understudy.evaluation import calibration_of, throughput
 from understudy.files import write_tensors
 from understudy.pipeline.exits import Leaving, decide
@@ -80,6 +81,7 @@ def ship(
             folder, material, kind, rung.model,
             temperature=temperature, thresholds={"abstain_below": threshold}, label_thresholds=each, gates=gates,
             limits={"validation_rows": len(rows)}, exits=leaving.settings if leaving else (),
+            **({"int8_scale": vector_scale(logits)} if material.task.answer is VECTOR else {}),
         )  # fmt: skip
     shutil.rmtree(material.folder / "quantised", ignore_errors=True)
     if rung.module is not student:
@@ -101,6 +103,15 @@ def ship(
         "notes": _notes(ladder, best),
         **({"exits": leaving.facts} if leaving else {}),
     }
+
+
+def vector_scale(vectors: Array) -> float:
+    """What one step of whole numbers stands for: the largest entry of vectors of length 1 is 127 of them.
+
+    >>> vector_scale(np.array([[0.0, 2.0]]))
+    0.007874015718698502
+    """
+    return float(np.abs(unit(vectors)).max() / np.float32(127)) or 1 / 127
 
 
 def _climb(

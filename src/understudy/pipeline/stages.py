@@ -20,7 +20,7 @@ from understudy.pipeline.choosing import find_student, overruled
 from understudy.pipeline.defaults import resolved
 from understudy.pipeline.journal import Facts, Journal
 from understudy.pipeline.judge import Cast, environment, judge
-from understudy.pipeline.label import label
+from understudy.pipeline.label import label, validation_logits
 from understudy.pipeline.learn import load_module
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.opening import ASKED, CHOOSE, asked, opened, store_of
@@ -31,6 +31,7 @@ from understudy.pipeline.run import Run
 from understudy.pipeline.school import School, dials, place, rehearse, seeds
 from understudy.pipeline.ship import ship
 from understudy.pipeline.teach import teach, untaught
+from understudy.pipeline.vectors import fitted, with_heard
 from understudy.pipeline.views import FILE as VIEWS
 from understudy.pipeline.views import make_views, read_views, said_of_views
 from understudy.tasks import LAYOUTS, Task, task_named
@@ -188,6 +189,8 @@ def _perform(
     journal.begin("teach")
     loaded, taught = teach(material, teacher)
     _say_all(say, loaded.notes)
+    material = fitted(material, loaded)
+    recipe = material.recipe
     journal.stage("teach", [loaded.fingerprint, *loaded.notes], lambda: {"notes": list(loaded.notes), **_brief(taught)})
     source = [loaded.fingerprint, loaded.encoder.fingerprint, *_fingerprints(splits, test=False)]
     made: Facts = {"rows": 0, "note": ""}
@@ -203,6 +206,8 @@ def _perform(
         asking = partial(label, material, loaded)
         labelled = journal.stage("label", [*source, str(store)], asking, outputs=[store / "targets"])
 
+    if splits.couples:
+        material = with_heard(material, "validation", validation_logits(material, loaded))
     source += [kind.identity] if kind.identity else []
     _say_all(say, kind.notes)
     school = School(material, loaded, kind, source, given=teacher is not None)
@@ -274,6 +279,8 @@ def _facts(
         "schema": 1,
         "understudy": surroundings["understudy"],
         "task": material.task.name,
+        "answer": material.task.answer.name,
+        "fields": list(material.splits.fields),
         "recipe": _without_paths(recipe.model_dump(mode="json")),
         "data": data,
         **measured,
@@ -332,7 +339,7 @@ def _report(run: Run, exported: Facts) -> None:
 def _own(recipe: Recipe, task: str, metric: str) -> Recipe:
     """Dials for a student of the user's own: those of a student of its task, whatever family was named."""
     families = task_named(task).families
-    family = "cut" if "cut" in families else "mlp"
+    family = "mlp" if "mlp" in families else "cut"
     return resolved(with_values(recipe, {"student.family": family}), task, metric=metric)
 
 
@@ -340,6 +347,8 @@ def _task_of(data: Splits) -> str:
     """The task of rows that came as objects: by their columns and what their labels are."""
     if "image" in data.train.inputs:
         return "image-classification"
+    if data.couples:
+        return "sentence-embedding"
     if data.scale is not None:
         return "regression"
     if data.train.labels.dtype.kind == "O":

@@ -32,6 +32,7 @@ from understudy.tasks.token_classification import said_of_limit, token_encoder
 from understudy.teachers import Loaded, boosting, describe, open_teacher, settle
 from understudy.teachers.own import save_teacher
 from understudy.training import Settings, probe, train
+from understudy.wording import metric_name
 
 FAMILIES = tuple(name for name in TEACHERS if name != "encoder")
 
@@ -228,10 +229,10 @@ def _trained(material: Material, fresh: Loaded, identity: list[str]) -> tuple[Lo
         with locked(folder.parent, name=f"{fingerprint}.lock", doing="training this teacher in"):
             if not sealed(folder):  # a run beside this one may have been quicker
                 _train(material, folder, fresh)
-    facts = read_json(folder / "training.json")
+    facts, metric = read_json(folder / "training.json"), metric_name(str(recipe.evaluation.metric))
     notes = [
         *fresh.notes,
-        f"the teacher was trained on the data: {facts['validation']:.4f} {recipe.evaluation.metric} on validation",
+        f"the teacher was trained on the data: {facts['validation']:.4f} {metric} on validation",
     ]
     loaded = open_teacher(
         folder / "model", task=material.task.name, label_names=splits.label_names, fields=splits.fields

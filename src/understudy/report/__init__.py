@@ -6,6 +6,7 @@ can be drawn again anywhere, years later, from the two JSON files alone.
 
 from understudy.report.across import compare, other_rows
 from understudy.report.page import html
-from understudy.report.plain import card, summary
+from understudy.report.plain import summary
+from understudy.report.readme import card
 
 __all__ = ["card", "compare", "html", "other_rows", "summary"]

@@ -159,7 +159,7 @@ def _picture(
         x=x,
         y=y,
         height=HEIGHT,
-        label=f"{formats.words(first.metric)} against {title}: {said}",
+        label=f"{first.metric_name} against {title}: {said}",
         x_title=f"{title} (log scale)",
         x_text=written,
         y_text=lambda v: first.tick(v, y.high - y.low),

@@ -14,6 +14,7 @@ from understudy.report.formats import number
 from understudy.report.labels import Mark, placed
 
 HEIGHT = 230.0
+TIGHT = 0.24  # of the width: numbers that are nearer would lie on each other on a phone
 
 
 def verdict_line(facts: Facts) -> Markup:
@@ -30,12 +31,13 @@ def verdict_line(facts: Facts) -> Markup:
     if margin:
         left, right = axis.at(-margin), axis.at(margin)
         marks.append(element("rect", x=across(left), width=across(right - left), y=14, height=44, class_="band"))
-        for place, value in ((left, -margin), (right, margin)):
-            marks.append(text(facts.delta(value, unit=False), place, 76))
+        sides_of = ("end", "start") if right - left < TIGHT else ("middle", "middle")
+        for place, value, anchor in zip((left, right), (-margin, margin), sides_of, strict=True):
+            marks.append(text(facts.delta(value, unit=False), place, 76, anchor=anchor))
     marks += [
         element("line", x1="0%", x2="100%", y1=36, y2=36, class_="axis"),
         element("line", x1="50%", x2="50%", y1=8, y2=64, class_="zero"),
-        text("0", 0.5, 76),
+        *([text("0", 0.5, 76)] if not margin or axis.at(margin) - axis.at(-margin) > TIGHT / 3 else []),
         element("line", x1=across(low), x2=across(high), y1=36, y2=36, class_="span"),
         *[element("line", x1=across(end), x2=across(end), y1=29, y2=43, class_="cap") for end in (low, high)],
         element("circle", cx=across(axis.at(difference.value)), cy=36, r=7, class_="dot"),
@@ -72,7 +74,7 @@ def against(
             lines.append(text(model.name, 1, level - 5, anchor="end", class_=f"name {model.role}", dx=-2))
             continue
         marks.append(Mark(model.role, model.name, x.at(found), level, down(y, high, HEIGHT), down(y, low, HEIGHT)))
-    label = f"{formats.words(facts.metric)} against {title}: " + "; ".join(said)
+    label = f"{facts.metric_name} against {title}: " + "; ".join(said)
     return frame(
         *lines,
         *placed(marks, HEIGHT),

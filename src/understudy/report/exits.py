@@ -64,7 +64,7 @@ def sentence(facts: Facts) -> str:
     if cost is not None:
         said += f": a row costs {formats.share(cost, 0)} of the full depth on average"
     if here is not None and whole is not None:
-        said += f", at {facts.value(here)} {formats.words(facts.metric)} instead of {facts.value(whole)}"
+        said += f", at {facts.value(here)} {facts.metric_name} instead of {facts.value(whole)}"
     return f"{said}."
 
 
@@ -87,7 +87,7 @@ def picture(facts: Facts) -> Markup:
         who = "nobody leaves early" if t is None else f"threshold {formats.plain(t)}"
         hint = element("title", f"{who}: cost {formats.share(c, 0)}, {facts.value(m)}")
         marks.append(element("circle", hint, cx=across(px), cy=f"{py:.1f}", r=2.75, class_="fill artefact"))
-    said = f"{formats.words(facts.metric)} against mean cost over {len(points)} thresholds"
+    said = f"{facts.metric_name} against mean cost over {len(points)} thresholds"
     said += f": {facts.value(points[0][1])} at {formats.share(points[0][0], 0)} of the full depth"
     said += f", {facts.value(points[-1][1])} at {formats.share(points[-1][0], 0)}"
     if here[0] is not None and here[1] is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from understudy.report import formats
 from understudy.report.formats import number
+from understudy.wording import FRACTIONS, metric_name, words
 
 ROLES = ("teacher", "twin", "student", "artefact", "baseline")
 MEANING = {
@@ -17,6 +18,11 @@ MEANING = {
     "candidate": "the exported student, which failed a gate",
     "baseline": "the best model without a network",
 }
+ANSWERS = {
+    "regression": "score",
+    "tabular-regression": "score",
+    "multi-label": "labels",
+}  # of a run.json that says its task and no answer
 
 
 def dig(value: Any, *path: str) -> Any:
@@ -96,6 +102,7 @@ class Facts:
 
     Attributes:
         is_share: the metric lives in [0, 1], and is printed in per cent and points.
+        is_fraction: it is a correlation or the like, printed as it is, and its differences in points.
         digits: decimals of a per cent: two where the narrowest interval is narrower than half a point, else one.
         fine: decimals of a difference: two where its interval is narrower than a point, else one.
         margin: in the unit of the metric (0.005 is half a point).
@@ -105,6 +112,7 @@ class Facts:
     metric: str
     direction: str
     is_share: bool
+    is_fraction: bool
     digits: int
     fine: int
     models: dict[str, Model]
@@ -116,7 +124,24 @@ class Facts:
     @property
     def task(self) -> str:
         """The task in words."""
-        return str(dig(self.run, "task") or "").replace("-", " ").replace("_", " ")
+        task = str(dig(self.run, "task") or "").replace("-", " ").replace("_", " ")
+        return "multi-label classification" if task == "multi label" else task
+
+    @property
+    def answer(self) -> str:
+        """What a row gets: ``label``, ``score``, ``labels``, ... (`understudy.answers`)."""
+        said = dig(self.run, "answer")
+        return said if isinstance(said, str) else ANSWERS.get(str(dig(self.run, "task")), "label")
+
+    @property
+    def metric_name(self) -> str:
+        """What the primary metric is called."""
+        return metric_name(self.metric)
+
+    @property
+    def in_points(self) -> bool:
+        """Whether a difference is written in hundredths."""
+        return self.is_share or self.is_fraction
 
     @property
     def failed(self) -> tuple[Gate, ...]:
@@ -128,19 +153,28 @@ class Facts:
         """What the exported model may be called."""
         return "candidate" if self.failed else "artefact"
 
+    def called(self, role: str) -> str:
+        """What a role is called on this page."""
+        return self.export_name if role == "artefact" else role
+
     def value(self, value: float | None) -> str:
         """A value of the primary metric."""
+        if self.is_fraction:
+            return formats.fraction(value, self.digits + 2)
         return formats.share(value, self.digits) if self.is_share else formats.plain(value)
 
     def tick(self, value: float, reach: float = 1.0) -> str:
         """A value on an axis that spans ``reach``: as short as it stays exact."""
-        return formats.share(value, 0 if reach > 0.04 else 1) if self.is_share else formats.plain(value)
+        fine = 0 if reach > 0.04 and abs(100 * value - round(100 * value)) < 1e-6 else 1
+        if self.is_fraction:
+            return formats.fraction(value, fine + 2)
+        return formats.share(value, fine) if self.is_share else formats.plain(value)
 
     def delta(self, value: float | None, *, unit: bool = True) -> str:
-        """A difference of the primary metric, signed, in points where it is a share."""
+        """A difference of the primary metric, signed, in points where it has any."""
         if value is None:
             return formats.DASH
-        if self.is_share:
+        if self.in_points:
             return formats.signed(value, self.fine) + (f"{formats.SPACE}points" if unit else "")
         return ("+" if value > 0 else "") + formats.plain(value)
 
@@ -166,7 +200,8 @@ def read(run: dict[str, Any]) -> Facts:
         run=run,
         metric=metric,
         direction=str(dig(run, "comparison", "direction") or "higher"),
-        is_share=all(-1 <= e.value <= 1 for e in estimates),
+        is_share=metric not in FRACTIONS and all(-1 <= e.value <= 1 for e in estimates),
+        is_fraction=metric in FRACTIONS,
         digits=2 if widths and min(widths) < 0.005 else 1,
         models=models,
         gates=gates,
@@ -207,4 +242,4 @@ def _gate(raw: dict[str, Any]) -> Gate:
         found = number(value)
         return formats.DASH if found is None else f"{formats.plain(found)}{formats.SPACE}{unit}".strip()
 
-    return Gate(formats.words(name), written(raw.get("limit")), written(raw.get("value")), raw.get("passed") is True)
+    return Gate(words(name), written(raw.get("limit")), written(raw.get("value")), raw.get("passed") is True)

@@ -65,6 +65,18 @@ def share(value: float | None, digits: int = 1) -> str:
     return DASH if value is None else f"{100 * value:.{digits}f}{SPACE}%".replace("-", "−")
 
 
+def fraction(value: float | None, digits: int = 3) -> str:
+    """A number around 1, such as a correlation, with so many decimals; the sign of a rounded zero is dropped.
+
+    >>> fraction(0.87126), fraction(-0.2, 2), fraction(-0.0001), fraction(None)
+    ('0.871', '−0.20', '0.000', '–')
+    """
+    if value is None:
+        return DASH
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "" if not text.strip("-0.") else "−")
+
+
 def signed(value: float | None, digits: int = 1) -> str:
     """A difference of two rates in points, with its sign and without the unit; the sign of a rounded zero is dropped.
 
@@ -166,15 +178,3 @@ def clip(text: Any, most: int) -> str:
     """At most ``most`` characters of a text, with an ellipsis where it was cut; a dash for None."""
     text = DASH if text is None else str(text)
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
-def words(key: str) -> str:
-    """A key as words.
-
-    >>> words("macro_f1"), words("max_mb"), words("piece"), words("recall of pin_change")
-    ('macro F1', 'max MB', 'piece', 'recall of pin_change')
-    """
-    if " " in str(key):
-        return str(key)  # a phrase already: what looks like a key in it is the name of a label
-    known = {"f1": "F1", "ece": "ECE", "mb": "MB", "auroc": "AUROC", "int8": "INT8", "onnx": "ONNX", "cpu": "CPU"}
-    return " ".join(known.get(part, part) for part in str(key).split("_"))

@@ -22,12 +22,18 @@ from understudy.report import (
     formats,
     inherited,
     knowledge,
+    neighbours,
+    questions,
+    residuals,
     sentences,
+    several,
+    spans,
     taught,
 )
 from understudy.report.drawing import Points
 from understudy.report.facts import MEANING, ROLES, Estimate, Facts, dig, listed, read
 from understudy.report.formats import number
+from understudy.wording import metric_name, words
 
 POINTS = 160  # of a curve
 RECIPE = 40_000  # characters of the recipe that are printed
@@ -70,7 +76,12 @@ def html(run: dict[str, Any], evidence: dict[str, Any]) -> str:
             curves=_curves(facts, evidence),
             classes=classes.table(facts),
             calibration=_calibration(facts, evidence),
-            knowledge=_knowledge(facts, evidence),
+            residuals=residuals.section(facts, evidence),
+            several=several.section(facts, evidence),
+            spans=spans.section(facts, evidence),
+            neighbours=neighbours.section(facts, evidence),
+            questions=questions.section(facts, evidence),
+            knowledge=_knowledge(facts, evidence) if facts.answer == "label" else None,
             made=_made(facts, evidence),
         )
     )
@@ -97,11 +108,10 @@ def environment() -> jinja2.Environment:
         "rate",
         "plain",
         "whole",
-        "words",
         "probability",
         "clip",
     )
-    made.filters.update({name: getattr(formats, name) for name in names})
+    made.filters.update({name: getattr(formats, name) for name in names} | {"words": words, "metric": metric_name})
     made.globals.update(
         dig=dig,
         listed=listed,
@@ -196,7 +206,7 @@ def _curves(facts: Facts, evidence: dict[str, Any]) -> list[tuple[str, Markup]]:
         read = {r: [(number(p.get(by)), number(p.get(key))) for p in points] for r, points in raw.items()}
         return {r: thin([(x, y) for x, y in points if x is not None and y is not None]) for r, points in read.items()}
 
-    metric = formats.words(facts.metric)
+    metric = facts.metric_name
     drawn = [
         (
             f"Validation {metric}",
@@ -251,7 +261,7 @@ def _trained_temperature(facts: Facts) -> float | None:
 
 
 def _exact(key: str, value: Any) -> tuple[str, Any]:
-    name = formats.words(key)
+    name = words(key)
     return (name.removesuffix(" bytes"), formats.size(number(value))) if name.endswith(" bytes") else (name, value)
 
 
@@ -261,7 +271,7 @@ def _made(facts: Facts, evidence: dict[str, Any]) -> dict[str, Any]:
     return {
         "recipe": formats.clip(recipe, RECIPE) if dig(facts.run, "recipe") else "",
         "environment": [_exact(k, v) for k, v in environment_.items() if v not in (None, "", [], {})],
-        "how": [(formats.words(k), v) for k, v in (dig(evidence, "how") or {}).items() if v],
+        "how": [(metric_name(k), v) for k, v in (dig(evidence, "how") or {}).items() if v],
         "notes": [str(note) for note in dig(facts.run, "notes") or [] if note],
         "stages": listed(facts.run, "stages"),
         "ladder": listed(facts.run, "export", "ladder"),

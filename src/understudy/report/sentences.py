@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from understudy.report import formats
-from understudy.report.facts import Estimate, Facts, dig
+from understudy.report.facts import Estimate, Facts, Model, dig
 from understudy.report.formats import number
 
 SIGN = {"BEATS": "▲", "NO GAIN": "＝", "INCONCLUSIVE": "?", "HARMS": "▼"}  # never colour alone
@@ -12,7 +12,7 @@ SIGN = {"BEATS": "▲", "NO GAIN": "＝", "INCONCLUSIVE": "?", "HARMS": "▼"}  
 def headline(facts: Facts) -> str:
     """The verdict as one plain sentence."""
     said, difference = facts.verdict, facts.difference
-    unit = f" of {formats.words(facts.metric)}"
+    unit = f" of {facts.metric_name}"
     amount = "" if difference is None else facts.delta(abs(difference.value)).lstrip("+")
     if said == "BEATS":
         return f"Distilling paid off: the student beats its twin{f' by {amount}{unit}' if amount else ''}."
@@ -53,7 +53,8 @@ def caption(facts: Facts) -> str:
         return ""
     if not says_numbers(facts):
         return interval(facts) + (" (shaded)" if facts.margin else "")
-    text = f"student − twin, in {'points' if facts.is_share else formats.words(facts.metric)}"
+    text = f"student − twin, in {'points' if facts.in_points else facts.metric_name}"
+    text += ", which are hundredths" if facts.is_fraction else ""
     return text + (
         f"; shaded: the margin of ±{facts.delta(facts.margin, unit=False).lstrip('+')}" if facts.margin else ""
     )
@@ -86,7 +87,7 @@ def kept(facts: Facts) -> list[tuple[str, str, str]]:
         values = [m.metrics.get(metric) if m else None for m in (teacher, export)]
         before, after = (facts.value(e.value if e else None) for e in values)
         around = Estimate.read(dig(facts.run, "comparison", "intervals", "retention"))
-        said = f"of the teacher’s {formats.words(metric)} kept"
+        said = f"of the teacher’s {facts.metric_name} kept"
         moved = change(before, after)
         if around is not None and around.low is not None and around.high is not None:
             low, high = (formats.share(end, facts.digits) for end in (around.low, around.high))
@@ -114,3 +115,21 @@ def written(facts: Facts, estimate: Estimate | None) -> tuple[str, str]:
         return facts.value(estimate.value), formats.DASH
     ends = [facts.value(end).removesuffix("%").strip(formats.SPACE) for end in (estimate.low, estimate.high)]
     return facts.value(estimate.value), f"{ends[0]} to {ends[1]}"
+
+
+def together(facts: Facts) -> str:
+    """How the export's scores go with the teacher's."""
+    found = Estimate.read(dig(facts.run, "comparison", "intervals", "correlation"))
+    if found is None:
+        return ""
+    value, low, high = (formats.fraction(end) for end in (found.value, found.low, found.high))
+    between = "" if found.low is None else f" (95{formats.SPACE}% interval {low} to {high})"
+    said = "cosines" if facts.answer == "vector" else "scores"
+    return f"The {said} of teacher and {facts.export_name} have a Pearson correlation of {value}{between}."
+
+
+def cells(facts: Facts, model: Model) -> list[str]:
+    """Metric, interval, size, latency and throughput of a model, as texts."""
+    value, between = written(facts, model.metrics.get(facts.metric))
+    throughput = formats.rate(number(model.throughput.get("value")))
+    return [value, between, formats.size(model.bytes), formats.milliseconds(model.p50), throughput]

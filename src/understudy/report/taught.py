@@ -32,7 +32,7 @@ def section(facts: Facts, evidence: dict[str, Any]) -> dict[str, Any] | None:
     return {
         "terms": terms,
         "pictures": [(name, drawn) for name, drawn in pictures if drawn],
-        "steps": [_step(step) for step in listed(facts.run, "steps")],
+        "steps": [_step(facts, step) for step in listed(facts.run, "steps")],
         "learns_from": _word(dig(facts.run, "learns_from") or "teacher"),
         "cohort": _cohort(facts),
     }
@@ -74,12 +74,12 @@ def _word(value: Any) -> str:
     return value if isinstance(value, str) and value else formats.DASH
 
 
-def _step(step: dict[str, Any]) -> dict[str, str]:
+def _step(facts: Facts, step: dict[str, Any]) -> dict[str, str]:
     return {
         "name": _word(step.get("name")),
         "learns_from": _word(step.get("learns_from")),
         "terms": ", ".join(_word(term.get("name")) for term in listed(step, "objective")),
-        "best": formats.share(number(step.get("best"))),
+        "best": facts.value(number(step.get("best"))),
         "steps": formats.count(number(step.get("steps"))),
         "seconds": formats.seconds(number(step.get("seconds"))),
     }
@@ -90,4 +90,4 @@ def _cohort(facts: Facts) -> list[tuple[str, str, bool]]:
     found = dig(facts.run, "cohort")
     ships = dig(facts.run, "ships") or "student"
     best = found.items() if isinstance(found, dict) else ()
-    return [(name, formats.share(number(score)), name == ships) for name, score in best]
+    return [(name, facts.value(number(score)), name == ships) for name, score in best]

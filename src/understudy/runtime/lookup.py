@@ -1,7 +1,8 @@
 """From text to logits where vectors are looked up: each word's ids are pooled once, then remembered.
 
 Pooling a pool is pooling: sums of sums, maxima of maxima. So a word that was met before is one vector, however many
-n-grams it has, and only the pairs of words are looked up one by one.
+n-grams it has, and only the pairs of words are looked up one by one. Where rows are pairs of texts, each text is pooled
+as if it were alone; the head knows which two belong together.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.encoding import WordEncoder
+from understudy.encoding import PairEncoder, WordEncoder
 from understudy.encoding.memo import Memo
 from understudy.encoding.words import EMPTY
 from understudy.runtime.pooling import Table, pooled
@@ -28,8 +29,10 @@ class Lookup:
     It remembers words, up to 50,000 (4 (2 d + 1) bytes each), then starts anew.
     """
 
-    def __init__(self, encoder: WordEncoder, model: StaticModel) -> None:
-        self.encoder, self.model = encoder, model
+    def __init__(self, encoder: WordEncoder | PairEncoder, model: StaticModel) -> None:
+        words = encoder.inner if isinstance(encoder, PairEncoder) else encoder
+        assert isinstance(words, WordEncoder)
+        self.encoder, self.model, self._words = encoder, model, words
         self._lock = Lock()
         self._known: tuple[Memo | None, int, Table] = (None, 0, model.table)
 
@@ -37,25 +40,29 @@ class Lookup:
         """float32 [N, K] of raw columns. Raises RowError where a row holds no text."""
         texts = self.encoder.texts(inputs)
         if 0 < len(texts) <= _FEW and sum(map(len, texts)) <= _LONG:
-            return np.stack([self.one(text) for text in texts])
+            return self.model.head(*map(np.stack, zip(*map(self._alone, texts), strict=True)))
         return self._many(texts)
 
     def one(self, text: str) -> np.ndarray:
-        """float32 [K] of one text: as `logits`, with less on the way."""
+        """float32 [K] of a row of one text: as `logits`, with less on the way."""
         if len(text) > _LONG:
             return self._many([text])[0]
-        memo, ids = self.encoder.speak(text)
+        return self.model.head(*self._alone(text))
+
+    def _alone(self, text: str) -> list[np.ndarray]:
+        """What a text that is not long gives the head: sums [d + 1] and, where they are wanted, maxima [d]."""
+        memo, ids = self._words.speak(text)
         sums, most = self._table(memo)
         total = np.add.reduce(sums.take(ids, 0), 0) if ids else sums[EMPTY]
         if total[-1] == 0:
             ids, total = [], sums[EMPTY]
         if most is None:
-            return self.model.head(total, None)
-        return self.model.head(total, np.maximum.reduce(most.take(ids, 0), 0) if ids else most[EMPTY])
+            return [total]
+        return [total, np.maximum.reduce(most.take(ids, 0), 0) if ids else most[EMPTY]]
 
     def _many(self, texts: Sequence[str]) -> np.ndarray:
         found = []
-        for spoken in self.encoder.spoken(texts):
+        for spoken in self._words.spoken(texts, together=self.model.texts):
             table = self._table(spoken.memo)
             ids = [spoken.words] if spoken.pairs is None else [spoken.words, spoken.pairs]
             sums, most = pooled(table, ids, spoken.starts, spoken.lengths)

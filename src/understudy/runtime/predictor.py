@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.encoding import Encoder, RowError, WordEncoder, load_encoder
+from understudy.encoding import Encoder, PairEncoder, RowError, WordEncoder, load_encoder
 from understudy.errors import ArtefactError, StoreError, UsageError
 from understudy.files import read_tensors
 from understudy.ragged import Ragged
@@ -20,7 +20,7 @@ from understudy.runtime.graph import GraphModel
 from understudy.runtime.lookup import Lookup
 from understudy.runtime.single import unpack
 from understudy.runtime.static import StaticModel
-from understudy.runtime.voices import OneLabel, finite, voice_of
+from understudy.runtime.voices import OneLabel, Vector, finite, voice_of
 
 Row = str | Mapping[str, Any]
 Model = Lookup | GraphModel | ExitsModel
@@ -32,7 +32,7 @@ class Predictor:
 
     Attributes:
         manifest: the content of ``understudy.json``.
-        labels: the K labels, in the order of the logits.
+        labels: the K labels, in the order of the logits; none of vectors.
     """
 
     def __init__(self, manifest: Mapping[str, Any], encoder: Encoder, model: Model) -> None:
@@ -51,6 +51,7 @@ class Predictor:
         a score:         ``score``, on the scale of the data
         several labels:  ``labels``, those that hold, and ``probabilities`` {label: p}
         tags of words:   ``tags`` and ``spans``, see `understudy.runtime.tagger`
+        a vector:        ``embedding``, D numbers, a vector of length 1
 
         A bare string stands for the only column of the task. Where a row was longer than its encoder's limit, and lost
         its end, it also has ``truncated``, true.
@@ -96,9 +97,30 @@ class Predictor:
         return self._voice.probabilities(self.logits(rows, batch=batch))
 
     def numbers(self, rows: Sequence[Row], *, batch: int = 32) -> Any:
-        """What `predict` says as one array, float64: probabilities [N, K], or scores [N] on the scale of the data; of
-        tags as `predict_proba`."""
+        """What `predict` says as one array: probabilities [N, K] (of tags a `Ragged`), scores [N] on the data's scale,
+        vectors [N, D]."""
         return self._voice.numbers(self.logits(rows, batch=batch))
+
+    def embed(self, rows: Sequence[Row], *, int8: bool = False, batch: int = 32) -> np.ndarray:
+        """The vector of every row, float32 [N, D], of length 1: products of two are their cosine.
+
+        Args:
+            rows: texts, or objects with the column of the task.
+            int8: whole numbers in -127 .. 127 instead, one byte an entry, as vector stores keep them. One step is
+                ``manifest["int8_scale"]`` for every entry of every vector, so that a product of two is their cosine in
+                units of its square; the largest entry of the validation texts is 127, and what is larger is cut.
+            batch: rows per forward of an ONNX model.
+
+        Raises:
+            UsageError: an artefact that gives no vectors.
+        """
+        voice = self._voice
+        if not isinstance(voice, Vector):
+            raise UsageError(
+                f"this artefact's answer is {self.manifest.get('answer', 'label')}, not a vector: use predict"
+            )
+        logits = self.logits(rows, batch=batch)
+        return voice.int8(logits) if int8 else voice.numbers(logits)
 
     def _answer(self, row: Row, said: dict[str, Any]) -> dict[str, Any]:
         return {**(row if isinstance(row, Mapping) else {self._encoder.fields[0]: row}), **said}
@@ -225,9 +247,12 @@ def _load(folder: Path, *, threads: int) -> Predictor:
 
 def _lookup(encoder: Encoder, path: Path) -> Lookup:
     """Words and vectors. Raises ArtefactError where they do not fit."""
-    if not isinstance(encoder, WordEncoder):
-        raise ArtefactError(f"{path}: vectors are looked up for words, not for {encoder.kind}; export it again")
+    words = encoder.inner if isinstance(encoder, PairEncoder) else encoder
+    if not (isinstance(encoder, WordEncoder | PairEncoder) and isinstance(words, WordEncoder)):
+        raise ArtefactError(f"{path}: vectors are looked up for words, not for {words.kind}; export it again")
     model = StaticModel(read_tensors(path, mmap=False))
+    if (model.texts == 2) != isinstance(encoder, PairEncoder):
+        raise ArtefactError(f"{path} and its encoder do not agree on how many texts a row has; export it again")
     if encoder.size != len(model.table.sums) - 1:
         raise ArtefactError(
             f"{path} has {len(model.table.sums) - 1} vectors for {encoder.size} ids of its encoder; export it again"

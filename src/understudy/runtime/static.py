@@ -1,11 +1,15 @@
 """The forward of the lookup families in numpy: look vectors up, pool them, a small head.
 
-Given the ids of a row, with v_i the vector and w_i > 0 the learned weight of token i:
+Given the ids of a text, with v_i the vector and w_i > 0 the learned weight of token i:
 
     mean   = sum(w_i v_i) / sum(w_i)            [d]
     most   = elementwise max of the v_i         [d]    where there is a hidden layer
-    hidden = relu(W_h [mean, most] + b_h)       [h]    where there is one; the mean itself otherwise
+    x      = [mean, most]                       [2 d]  where there is a hidden layer; the mean itself, [d], otherwise
+    hidden = relu(W_h x + b_h)                  [h]    where there is one; x itself otherwise
     logits = W_o hidden + b_o                   [K]    W_o may be left out: then d = K
+
+Where rows are pairs, with u and v the x of both texts, what is read in its place is [u, v, |u - v|, u * v]; then W_o is
+always there.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from understudy.encoding import Ragged
+from understudy.encoding import Pairs, Ragged
 from understudy.errors import ArtefactError
 from understudy.runtime.pooling import Table, pooled
 
@@ -30,6 +34,8 @@ class StaticModel:
 
     Attributes:
         table: `Table` of V rows and one of nothing: pooling it changes nothing.
+        texts: of a row, 1 or 2.
+        labels: K.
 
     Raises:
         ArtefactError: a tensor is missing or has a shape that does not fit the others.
@@ -37,6 +43,7 @@ class StaticModel:
 
     def __init__(self, tensors: Mapping[str, np.ndarray]) -> None:
         found = dequantised(tensors)
+        self.texts = _texts(tensors)
         vectors, weights = found["table"], found["weights"]
         self._hidden = _layer(found, "hidden")
         self._output = _layer(found, "output")
@@ -52,17 +59,26 @@ class StaticModel:
             most[:rows] = vectors
         self.table = Table(sums, most)
 
-    def logits(self, features: Ragged) -> np.ndarray:
-        """float32 [N, K]. Every row has at least one id (the encoder sees to it)."""
-        ids = features.values.astype(np.int64)
-        return self.head(*pooled(self.table, [ids], features.offsets[:-1], features.lengths))
+    def logits(self, features: Ragged | Pairs) -> np.ndarray:
+        """float32 [N, K]. Every text has at least one id (the encoder sees to it)."""
+        texts = features.texts if isinstance(features, Pairs) else features
+        ids = texts.values.astype(np.int64)
+        return self.head(*pooled(self.table, [ids], texts.offsets[:-1], texts.lengths))
 
-    def head(self, sums: np.ndarray, most: np.ndarray | None) -> np.ndarray:
-        """float32 [..., K] of what was pooled: sums [..., d + 1], the weights last, and most [..., d]."""
+    def head(self, sums: np.ndarray, most: np.ndarray | None = None) -> np.ndarray:
+        """float32 [..., K] of what was pooled: sums [..., d + 1], the weights last, and most [..., d].
+
+        Of pairs [N, K] of [2 N, d + 1] and [2 N, d], both texts of a row in turn.
+        """
         found = sums[..., :-1] / sums[..., -1:]
-        if self._hidden is not None and most is not None:
+        if most is not None:
+            found = np.concatenate((found, most), axis=-1)
+        if self.texts == 2:
+            u, v = found[0::2], found[1::2]
+            found = np.concatenate((u, v, np.abs(u - v), u * v), axis=-1)
+        if self._hidden is not None:
             matrix, bias = self._hidden
-            found = np.concatenate((found, most), axis=-1) @ matrix
+            found = found @ matrix
             found += bias
             np.maximum(found, 0, out=found)
         if self._output is not None:
@@ -81,10 +97,13 @@ def dequantised(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
       ``output.scale`` [K].
     * ``hidden.bias`` [h], ``output.bias`` [K]: float32.
 
+    Where ``texts``, uint8 [1], is 2, the first layer behind the table has four times as many inputs.
+
     Raises:
         ArtefactError: a tensor is missing, not finite, or has a shape that does not fit the others.
     """
-    needed = _NEEDED + ("hidden.weight", "output.weight") * ("hidden.bias" in tensors or "hidden.weight" in tensors)
+    texts, hidden = _texts(tensors), "hidden.bias" in tensors or "hidden.weight" in tensors
+    needed = _NEEDED + ("output.weight",) * (hidden or texts == 2) + ("hidden.weight",) * hidden
     if missing := [name for name in needed if name not in tensors]:
         raise ArtefactError(f"a static model needs the tensor {missing[0]}; there are: {', '.join(sorted(tensors))}")
     found: dict[str, np.ndarray] = {}
@@ -92,9 +111,11 @@ def dequantised(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     if "output.weight" in tensors:
         inputs = _layer_of(tensors, "output", found, outputs=None)
     found["output.bias"] = _wanted("output.bias", tensors["output.bias"], tensors["output.bias"].shape[:1])
-    if "hidden.weight" in tensors:
-        inputs = _layer_of(tensors, "hidden", found, outputs=inputs) // 2
-        _wanted("hidden.weight", found["hidden.weight"], (len(found["hidden.bias"]), 2 * inputs))
+    if hidden:
+        inputs = _layer_of(tensors, "hidden", found, outputs=inputs)
+    if (parts := (2 if hidden else 1) * (4 if texts == 2 else 1)) > 1:
+        first, inputs = "hidden.weight" if hidden else "output.weight", inputs // parts
+        _wanted(first, found[first], (len(found[first]), parts * inputs))
     table = _rows({**tensors, "table": _unpacked(tensors["table"], inputs)}, "table", "scale")
     found["table"] = _wanted("table", table, (len(table), inputs))
     weights = tensors["weights"]
@@ -106,6 +127,14 @@ def dequantised(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if not np.isfinite(array).all():
             raise ArtefactError(f"the tensor {name} holds a number that is not finite; export the artefact again")
     return found
+
+
+def _texts(tensors: Mapping[str, np.ndarray]) -> int:
+    """How many texts a row has."""
+    found = tensors.get("texts", np.ones(1, np.uint8)).tolist()
+    if found not in ([1], [2]):
+        raise ArtefactError(f"the tensor texts holds {found}, wanted [1] or [2]; export the artefact again")
+    return int(found[0])
 
 
 def _layer_of(

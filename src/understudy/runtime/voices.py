@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from understudy.answers import LABELS, Scale, sigmoid
+from understudy.answers import LABELS, Scale, sigmoid, unit
 from understudy.errors import ArtefactError, UsageError
 from understudy.ragged import Ragged
 
@@ -102,6 +102,30 @@ class Several:
         ]
 
 
+class Vector:
+    """``embedding``, of length 1."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self.scale, self.dimensions = float(manifest["int8_scale"]), int(manifest["dimensions"])
+        self.nothing = np.zeros((0, self.dimensions), np.float32)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Raises UsageError."""
+        raise UsageError("this artefact gives vectors, which have no probabilities: embed says them")
+
+    def numbers(self, logits: np.ndarray) -> np.ndarray:
+        """float32 [N, D], of length 1."""
+        return unit(finite(logits))
+
+    def int8(self, logits: np.ndarray) -> np.ndarray:
+        """int8 [N, D]: entry / scale, rounded, at most 127 on either side."""
+        return np.clip(np.rint(self.numbers(logits) / np.float32(self.scale)), -127, 127).astype(np.int8)
+
+    def said(self, logits: np.ndarray) -> list[dict[str, Any]]:
+        """See the class."""
+        return [{"embedding": vector} for vector in self.numbers(logits).tolist()]
+
+
 class Tags:
     """``tags``: the number of the likeliest tag of every word that there was room for."""
 
@@ -123,10 +147,11 @@ class Tags:
         return [{"tags": best[row]} for row in range(len(best))]
 
 
-VOICES: Mapping[str, type[OneLabel] | type[Score] | type[Several] | type[Tags]] = {
+VOICES: Mapping[str, type[OneLabel] | type[Score] | type[Several] | type[Vector] | type[Tags]] = {
     "label": OneLabel,
     "score": Score,
     "labels": Several,
+    "vector": Vector,
     "tags": Tags,
 }
 
@@ -166,15 +191,18 @@ def finite(logits: Any) -> Any:
 
 
 def same_answers(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> float:
-    """Share of rows with the same label, labels or tags; of scores, those that differ by less than a thousandth.
+    """Share of rows with the same label, labels or tags; of scores, those that differ by less than a thousandth; of
+    vectors, those with a cosine above .999.
 
     >>> same_answers([{"score": 1.0}], [{"score": 1.0001}]), same_answers([{"label": "a"}], [{"label": "b"}])
     (1.0, 0.0)
     """
     if len(ours) != len(theirs) or not ours:
         return 0.0
-    key = next(name for name in ("label", "score", "labels", "tags") if name in ours[0])
-    if key == "score":
+    key = next(name for name in ("label", "score", "labels", "embedding", "tags") if name in ours[0])
+    if key == "embedding":
+        same = [float(np.dot(a[key], b[key])) > 0.999 for a, b in zip(ours, theirs, strict=True)]
+    elif key == "score":
         same = [abs(a[key] - b[key]) <= 1e-3 * max(1.0, abs(a[key])) for a, b in zip(ours, theirs, strict=True)]
     else:
         same = [a[key] == b[key] for a, b in zip(ours, theirs, strict=True)]

@@ -13,6 +13,8 @@
 ``query.I``, ``key.I``, ``value.I``
     [N, heads, L, d], what the projections of layer I give, before any rotary position. Keys and values may have fewer
     heads than queries.
+``again``
+    the logits of a second forward of the same rows, with other dropout; of a student only.
 ``module:PATH``, ``input:PATH``
     what the module at PATH gives, and the first tensor that it is given (`features.Capture`). A module that runs
     several times in one forward leaves the last.
@@ -27,4 +29,6 @@ from understudy.signals.anatomy import depth_of, layers_of
 from understudy.signals.hooks import eager_attention
 from understudy.signals.plan import Plan, resolve, signals_of
 
-__all__ = ["Plan", "depth_of", "eager_attention", "layers_of", "resolve", "signals_of"]
+AGAIN = "again"
+
+__all__ = ["AGAIN", "Plan", "depth_of", "eager_attention", "layers_of", "resolve", "signals_of"]

@@ -19,6 +19,7 @@ from understudy.statistics.metrics import Metric, recall_per_class
 from understudy.statistics.named import METRICS, metric_named
 from understudy.statistics.scores import average_precision
 from understudy.statistics.significance import auroc, auroc_interval, benjamini_hochberg, holm, mcnemar
+from understudy.statistics.vectors import different, neighbours, pair_cosines
 
 __all__ = [
     "METRICS",
@@ -31,6 +32,7 @@ __all__ = [
     "best_thresholds",
     "coverage_curve",
     "difference",
+    "different",
     "ece",
     "fit_binary_temperature",
     "fit_temperature",
@@ -39,6 +41,8 @@ __all__ = [
     "log_softmax",
     "mcnemar",
     "metric_named",
+    "neighbours",
+    "pair_cosines",
     "ratio",
     "recall_per_class",
     "reliability",

@@ -115,7 +115,7 @@ def difference(
     """
     metric = metric_named(metric)
     mine, other = (one if one.ndim > np.ndim(labels) else one[None] for one in map(np.asarray, (ours, theirs)))
-    if mine.shape != other.shape:
+    if mine.shape[:2] != other.shape[:2]:  # vectors may differ in width
         raise DataError(
             f"a paired difference needs the same rows and seeds on both sides, got {mine.shape} and {other.shape}"
         )

@@ -9,8 +9,10 @@ from understudy.errors import UsageError, choices
 from understudy.statistics.entities import ENTITIES
 from understudy.statistics.metrics import CLASSES, Metric
 from understudy.statistics.scores import SCORES, SEVERAL
+from understudy.statistics.vectors import VECTORS
 
-METRICS: Mapping[str, Metric] = MappingProxyType({one.name: one for one in (*CLASSES, *SCORES, *SEVERAL, *ENTITIES)})
+EVERY = (*CLASSES, *SCORES, *SEVERAL, *VECTORS, *ENTITIES)
+METRICS: Mapping[str, Metric] = MappingProxyType({one.name: one for one in EVERY})
 
 
 def metric_named(name: str | Metric) -> Metric:

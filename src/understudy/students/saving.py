@@ -14,7 +14,9 @@ from understudy import files
 from understudy.errors import StoreError, TeacherError, UsageError, choices
 from understudy.students.cutting.factors import factorise_empty, factors_of
 from understudy.students.exits import Exits
+from understudy.students.families.bag import Bag
 from understudy.students.families.conv import Conv
+from understudy.students.families.embedder import Embedder
 from understudy.students.families.gru import Gru
 from understudy.students.families.ngram import Ngram
 from understudy.students.families.static import Static
@@ -27,6 +29,7 @@ from understudy.students.student import Student
 FAMILY = "understudy_family"
 FACTORISED = "factorised"
 FAMILIES: dict[str, type[nn.Module]] = {
+    "bag": Bag,
     "cnn": Cnn,
     "conv": Conv,
     "gru": Gru,
@@ -38,6 +41,8 @@ FAMILIES: dict[str, type[nn.Module]] = {
     "table": Table,
     "transformer": Transformer,
 }
+WRAPPERS: dict[str, type[nn.Module]] = {"embedder": Embedder, "exits": Exits, "normalised": Normalised}
+"""Modules around another model, which lies in ``model/`` inside."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
@@ -45,9 +50,9 @@ def save(module: nn.Module, folder: Path | str) -> None:
     """Writes a module into ``folder``, atomically, replacing what was there.
 
     A transformers model gets its own ``save_pretrained`` layout (any program loads it). Own families write their
-    arguments and weights; a ``Normalised`` writes its model into ``model/`` inside, an ``Exits`` too, with its heads
-    beside it. A transformers model with a factorised table, which no other program knows, is written as a family:
-    its class, its config and the rank. A ``Student`` is unwrapped.
+    arguments and weights; an ``Embedder``, a ``Normalised`` and an ``Exits`` write their model into ``model/`` inside,
+    an ``Exits`` its heads beside it. A transformers model with a factorised table, which no other program knows, is
+    written as a family: its class, its config and the rank. A ``Student`` is unwrapped.
 
     Raises:
         UsageError: a module of another kind; its author saves it.
@@ -98,11 +103,11 @@ def bytes_on_disk(folder: Path | str) -> int:
 
 def _write(module: nn.Module, folder: Path) -> None:
     family = next((name for name, kind in FAMILIES.items() if type(module) is kind), None)
-    if isinstance(module, Normalised | Exits):
-        wrapper = "exits" if isinstance(module, Exits) else "normalised"
-        files.write_json(folder / "config.json", {FAMILY: wrapper, **module.arguments})
+    wrapper = next((name for name, kind in WRAPPERS.items() if type(module) is kind), None)
+    if wrapper is not None:
+        files.write_json(folder / "config.json", {FAMILY: wrapper, **_arguments(module)})
         (folder / "model").mkdir()
-        _write(module.model, folder / "model")
+        _write(module.get_submodule("model"), folder / "model")
         if isinstance(module, Exits):
             _write_weights(module.heads, folder)
     elif family is not None:
@@ -140,11 +145,10 @@ def _arguments(module: nn.Module) -> dict[str, Any]:
 
 def _own(folder: Path, config: dict[str, Any]) -> nn.Module:
     arguments = {key: value for key, value in config.items() if key != FAMILY}
-    if config[FAMILY] == "normalised":
-        return _described(folder, Normalised, {"model": load(folder / "model"), **arguments})
-    if config[FAMILY] == "exits":
-        module = _described(folder, Exits, {"model": load(folder / "model"), **arguments})
-        _read_weights(module.get_submodule("heads"), folder)
+    if str(config[FAMILY]) in WRAPPERS:
+        module = _described(folder, WRAPPERS[str(config[FAMILY])], {"model": load(folder / "model"), **arguments})
+        if isinstance(module, Exits):
+            _read_weights(module.get_submodule("heads"), folder)
         return module
     if config[FAMILY] == FACTORISED:
         module = _described(folder, _factorised, arguments)
@@ -152,7 +156,7 @@ def _own(folder: Path, config: dict[str, Any]) -> nn.Module:
         return module
     kind = FAMILIES.get(str(config[FAMILY]))
     if kind is None:
-        known = [*FAMILIES, FACTORISED, "normalised", "exits"]
+        known = [*FAMILIES, FACTORISED, *WRAPPERS]
         raise StoreError(f'{folder} is of family "{config[FAMILY]}": {choices(config[FAMILY], known)}')
     module = _described(folder, kind, arguments)
     _read_weights(module, folder)

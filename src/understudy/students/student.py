@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from understudy.errors import UsageError, choices
 from understudy.records import Outputs
-from understudy.signals import depth_of, resolve
+from understudy.signals import AGAIN, Plan, depth_of, resolve
 
 
 def of_words(signals: Mapping[str, Tensor], places: Tensor | None) -> dict[str, Tensor]:
@@ -50,6 +50,7 @@ class Student(nn.Module):
         self.module = module
         self.name = name
         self._plan = resolve(module, {"logits"}, name)
+        self._again = False
         parameters = inspect.signature(module.forward).parameters.values()
         self._takes = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         # A transformers forward swallows what it does not know, such as token_type_ids given to a DistilBERT.
@@ -63,7 +64,7 @@ class Student(nn.Module):
     @property
     def needs(self) -> frozenset[str]:
         """The signals that it is bound to."""
-        return self._plan.needs
+        return self._plan.needs | ({AGAIN} if self._again else frozenset())
 
     def bind(self, needs: frozenset[str]) -> None:
         """Says which signals later forwards give, and nothing else.
@@ -71,7 +72,8 @@ class Student(nn.Module):
         Raises:
             UsageError: a signal that this module cannot give, with what it can.
         """
-        self._plan = resolve(self.module, needs, self.name)
+        self._again = AGAIN in needs
+        self._plan = resolve(self.module, needs - {AGAIN}, self.name)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Outputs:
         """The bound signals of one batch.
@@ -80,6 +82,9 @@ class Student(nn.Module):
             UsageError: inputs that the module does not take, or an output without a bound signal.
         """
         said = self._plan.run(self.module, lambda: self._call(inputs))
+        if self._again:
+            second = Plan(frozenset({"logits"}), self.name).run(self.module, lambda: self._call(inputs))
+            said |= {AGAIN: second["logits"]}
         return Outputs({f"{self.name}.{need}": value for need, value in said.items()})
 
     def _call(self, inputs: Mapping[str, Tensor]) -> Any:

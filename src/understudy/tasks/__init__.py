@@ -12,6 +12,7 @@ from understudy.tasks import (
     multi_label,
     pair_classification,
     regression,
+    sentence_embedding,
     tabular,
     text_classification,
     token_classification,
@@ -25,7 +26,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         task.name: task
         for task in (
             *(text_classification.TASK, pair_classification.TASK, multi_label.TASK, regression.TASK),
-            *(token_classification.TASK, image_classification.TASK, tabular.CLASSES, tabular.SCORES),
+            *(token_classification.TASK, sentence_embedding.TASK),
+            *(image_classification.TASK, tabular.CLASSES, tabular.SCORES),
         )
     }
 )

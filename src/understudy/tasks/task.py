@@ -27,8 +27,9 @@ class Task:
         baselines: cheap models ``(splits) -> Baseline``; the first knows nothing of a row, or of a word only itself.
         families: student families that can learn it.
         show: a raw row -> what the report shows of it, ``{"text": ...}`` or ``{"image": "data:image/png;base64,..."}``.
-        hard: builds the term that hears the labels: ``(weight, of=...)``.
-        soft: builds the term that hears the teacher: ``(temperature, weight)``; a score has no temperature.
+        hard: builds the term that hears the labels: ``(weight, of=...)``; where rows have none, what can be learnt of
+            the rows alone, which only the twin hears.
+        soft: builds the term that hears the teacher: ``(temperature, weight)``; scores and vectors have no temperature.
         per: the mask that terms on logits count: rows, or words.
         problem: what transformers call it (``config.problem_type``).
     """
@@ -55,6 +56,11 @@ class Task:
         return self.layout.fields == ((EVERY,),)
 
     def shorthand(self, alpha: float, temperature: float) -> list[Term]:
-        """The two-dial objective: ``alpha`` of the labels, the rest of the teacher; a term of weight 0 is left out."""
+        """The two-dial objective: ``alpha`` of the labels, the rest of the teacher; a term of weight 0 is left out.
+
+        Where rows have no labels the teacher is all that is heard.
+        """
+        if not self.answer.labelled:
+            return [self.soft(temperature, 1.0)]
         terms = [self.soft(temperature, 1.0 - alpha), self.hard(float(alpha))]
         return [term for term in terms if term.weight]

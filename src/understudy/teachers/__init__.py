@@ -9,6 +9,7 @@ from understudy.teachers.live import Live
 from understudy.teachers.load import open_teacher
 from understudy.teachers.loaded import Loaded, Member, describe, given, weights_hash
 from understudy.teachers.merging import known_labels, merge, reconcile
+from understudy.teachers.narrowed import Narrowed
 from understudy.teachers.own import save_teacher
 from understudy.teachers.several import Several
 from understudy.teachers.stored import Stored
@@ -19,6 +20,7 @@ __all__ = [
     "Live",
     "Loaded",
     "Member",
+    "Narrowed",
     "Several",
     "Stored",
     "align",

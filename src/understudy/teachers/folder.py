@@ -128,6 +128,17 @@ def read_json(path: Path, wanted: str) -> dict[str, Any]:
     return content
 
 
+def read_list(path: Path) -> list[Any]:
+    """A list from a JSON file. Raises TeacherError."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise TeacherError(f"{path} is no readable JSON ({line(error)}); copy it again") from error
+    if not isinstance(content, list):
+        raise TeacherError(f"{path} holds a {type(content).__name__}, wanted a list")
+    return content
+
+
 def _check_tensors(file: Path) -> None:
     """Reads the header and compares it with the file's size, so that a half-copied file is named, not just refused."""
     from safetensors import SafetensorError, safe_open

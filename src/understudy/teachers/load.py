@@ -61,8 +61,12 @@ def open_teacher(
         more: dict[str, Any] = {"fields": fields, "problem": PROBLEMS[task], "scale": scale}
         more["words"] = task == "token-classification"
         return open_text(resolve(path_or_name), label_names=label_names, head=head, limit=limit, seed=seed, **more)
+    if task == "sentence-embedding":
+        from understudy.teachers.embedding import open_embedder
+
+        return open_embedder(resolve(path_or_name), limit=limit, seed=seed)
     if task != "image-classification":
-        known = [*PROBLEMS, "image-classification"]
+        known = [*PROBLEMS, "sentence-embedding", "image-classification"]
         raise UsageError(f'no teacher for a task "{task}": {choices(task, known)}')
     return _image(resolve(path_or_name), label_names, head, seed)
 

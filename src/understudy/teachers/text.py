@@ -18,7 +18,8 @@ from understudy.teachers.label import score_rows
 from understudy.teachers.loaded import Loaded, describe
 from understudy.teachers.pretrained import read_model
 
-_MOST = 256
+LONGEST = 256
+"""Sub-word ids per text that are read unless a limit is said."""
 _LONG, _SHORT = "a longer text, of more words than the other one has, so that padding matters", "short"
 
 
@@ -38,7 +39,7 @@ def open_text(
     from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
     folders.inspect(folder)
-    tokenizer = _tokenizer(folder)
+    tokenizer = open_tokenizer(folder)
     model, alignment, notes = read_model(
         AutoModelForTokenClassification if words else AutoModelForSequenceClassification,
         folder, label_names, head=head, seed=seed, problem=problem, scale=scale,
@@ -46,16 +47,16 @@ def open_text(
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
         raise TeacherError(f"teacher {folder}: its tokenizer has {len(tokenizer)} entries and its embedding {rows}")
-    positions = _positions(model, tokenizer)
+    positions = positions_of(model, tokenizer)
     kind: type[SubwordEncoder] | type[TokenEncoder] = TokenEncoder if words else SubwordEncoder
     encoder = kind(
         tokenizer.backend_tokenizer,
-        limit=min(positions, limit or _MOST),
+        limit=min(positions, limit or LONGEST),
         fields=fields,
-        token_types=_wants_types(model, tokenizer, pair=len(fields) == 2),
+        token_types=wants_types(model, tokenizer, pair=len(fields) == 2),
         padding_id=tokenizer.pad_token_id,
     )
-    _check_padding(model, encoder, folder)
+    check_padding(model, encoder, folder)
     return Loaded(
         model=model,
         encoder=encoder,
@@ -69,7 +70,7 @@ def open_text(
     )
 
 
-def _tokenizer(folder: Path) -> Any:
+def open_tokenizer(folder: Path) -> Any:
     """A tokenizer with a ``backend_tokenizer``, from the folder's own files."""
     from transformers import AutoTokenizer
 
@@ -85,9 +86,9 @@ def _tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _positions(model: Any, tokenizer: Any) -> int:
+def positions_of(model: Any, tokenizer: Any) -> int:
     """The most ids per row. RoBERTa counts its positions from after the padding id, so it has fewer than it says."""
-    known = getattr(model.config, "max_position_embeddings", None) or _MOST
+    known = getattr(model.config, "max_position_embeddings", None) or LONGEST
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             known = min(known, module.num_embeddings)
@@ -97,7 +98,7 @@ def _positions(model: Any, tokenizer: Any) -> int:
     return int(min(known, stated))
 
 
-def _wants_types(model: nn.Module, tokenizer: Any, *, pair: bool) -> bool:
+def wants_types(model: nn.Module, tokenizer: Any, *, pair: bool) -> bool:
     """Whether segment ids are needed: only where they are not all 0, which is what models assume anyway."""
     if "token_type_ids" not in signatures.signature(model.forward).parameters:
         return False
@@ -107,7 +108,7 @@ def _wants_types(model: nn.Module, tokenizer: Any, *, pair: bool) -> bool:
     return bool(any(tokenizer.backend_tokenizer.encode(*texts).type_ids))
 
 
-def _check_padding(model: nn.Module, encoder: SubwordEncoder | TokenEncoder, folder: Path) -> None:
+def check_padding(model: nn.Module, encoder: SubwordEncoder | TokenEncoder, folder: Path) -> None:
     """A row must score the same beside a longer one: a wrong padding id or an ignored mask would spoil every target."""
     long, short = (text.split() if isinstance(encoder, TokenEncoder) else text for text in (_LONG, _SHORT))
     try:

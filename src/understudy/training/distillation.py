@@ -89,10 +89,8 @@ class Distillation(nn.Module):
         for term in self.terms:
             connector = self.connectors[term.name] if term.connector is not None else None
             sums[term.name] = term.total(outputs.of(term.of), taught.of(term.against), batch, connector)
-        several = (
-            "student.logits" in outputs and outputs["student.logits"].shape[-1] > 1
-        )  # one score agrees with nothing
-        if watch and several and "teacher.logits" in targets:
+        decided = batch.labels is None or not batch.labels.is_floating_point()  # scores and vectors choose no label
+        if watch and decided and "student.logits" in outputs and "teacher.logits" in targets:
             same = outputs["student.logits"].argmax(-1) == targets["teacher.logits"].argmax(-1)
             there = batch.masks["words"] != 0 if "words" in batch.masks else torch.ones_like(same)
             sums["agreement"] = (same & there).sum() * (len(batch) / there.sum().clamp(min=1))

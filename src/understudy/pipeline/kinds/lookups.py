@@ -12,25 +12,43 @@ import numpy as np
 from torch import nn
 
 from understudy import students
-from understudy.encoding import WordEncoder
+from understudy.answers import VECTOR
+from understudy.encoding import Encoder, PairEncoder, SequenceEncoder, WordEncoder
 from understudy.encoding.splitting import split
 from understudy.errors import RecipeError
 from understudy.pipeline.material import Apprentice, Material
+from understudy.pipeline.vectors import directions
 from understudy.tasks.text_classification import word_encoder
 from understudy.teachers import Loaded
 
+VIEWS = 0.15  # share of its features that a twin leaves out of a text, so that it reads it in two ways
 Vectors = Callable[[], np.ndarray[Any, Any]]
 
 
 def static(material: Material, teacher: Loaded) -> Apprentice:
     """A bag of vectors that start from the teacher's own outputs for each word."""
+    if material.task.answer is VECTOR:
+        return bag(material, teacher)
     recipe, texts = material.recipe.student, material.shown.texts
     encoder = _encoder(recipe, texts, words=recipe.words)
     vectors = word_vectors(teacher, encoder.words, recipe)
-    build = partial(
-        _new_static, encoder.size, recipe, len(material.splits.label_names), vectors, _counts(texts, encoder)
-    )
-    return Apprentice(encoder, build, "static", (_note(encoder, inherits=vectors is not None),))
+    shape = {"rows": encoder.size, "classes": len(material.splits.label_names), "texts": 1 + material.splits.pairs}
+    build = partial(_new_static, shape, recipe, vectors, _counts(texts, encoder))
+    return Apprentice(of_rows(material, encoder), build, "static", (_note(encoder, inherits=vectors is not None),))
+
+
+def bag(material: Material, teacher: Loaded) -> Apprentice:
+    """A mean of vectors that start from the teacher's outputs for each word, in the directions that are to be learnt.
+
+    The twin leaves words out while it is trained, for want of another way to read a text twice.
+    """
+    recipe, texts = material.recipe.student, material.shown.texts
+    encoder = _encoder(recipe, texts, words=recipe.words)
+    vectors, counts = directed_vectors(material, teacher, encoder.words), _counts(texts, encoder)
+    new = partial(_new_bag, encoder.size, material.outputs, vectors, counts)
+    dropped, notes = recipe.feature_dropout or 0.0, (_note(encoder, inherits=vectors is not None),)
+    alone = partial(new, max(dropped, VIEWS))
+    return Apprentice(encoder, partial(new, dropped), "static", notes, alone=alone)
 
 
 def ngram(material: Material, teacher: Loaded) -> Apprentice:
@@ -42,10 +60,14 @@ def ngram(material: Material, teacher: Loaded) -> Apprentice:
     common = word_encoder(texts, words=recipe.words)
     vectors = word_vectors(teacher, common.words, recipe)
     rows = np.array([encoder.ids_of(word)[0] for word in common.words], np.int64)
-    build = partial(
-        _new_ngram, encoder.size, recipe, len(material.splits.label_names), vectors, rows, _counts(texts, common)
-    )
-    return Apprentice(encoder, build, "static", (_note(encoder, inherits=vectors is not None),))
+    shape = {"rows": encoder.size, "classes": len(material.splits.label_names), "texts": 1 + material.splits.pairs}
+    build = partial(_new_ngram, shape, recipe, vectors, rows, _counts(texts, common))
+    return Apprentice(of_rows(material, encoder), build, "static", (_note(encoder, inherits=vectors is not None),))
+
+
+def of_rows(material: Material, encoder: WordEncoder | SequenceEncoder) -> Encoder:
+    """What reads the rows with an encoder of texts: itself, or both texts of a pair."""
+    return PairEncoder(encoder, fields=material.splits.fields) if material.splits.pairs else encoder
 
 
 def _encoder(recipe: Any, texts: list[str], *, words: int) -> WordEncoder:
@@ -74,11 +96,32 @@ def word_vectors(teacher: Loaded, words: Sequence[str], recipe: Any) -> Vectors 
     return vectors
 
 
-def _new_static(rows: int, recipe: Any, classes: int, vectors: Vectors | None, counts: Any) -> nn.Module:
+def directed_vectors(material: Material, teacher: Loaded, words: Sequence[str]) -> Vectors | None:
+    """What the teacher says of each word, along the directions that its vectors are learnt in, of mean length 1."""
+    if not (material.recipe.student.initialise and teacher.tokenizer is not None and words):
+        return None
+
+    @functools.cache
+    def vectors() -> np.ndarray[Any, Any]:
+        found, spoken = students.word_outputs(teacher.model, teacher.tokenizer, words)
+        along = directions(material, teacher, material.outputs)
+        found = np.where(spoken[:, None], found if along is None else found @ along, 0.0)
+        return (found / (float(np.linalg.norm(found, axis=1).mean()) or 1.0)).astype(np.float32)
+
+    return vectors
+
+
+def _new_bag(rows: int, dimensions: int, vectors: Vectors | None, counts: Any, word_dropout: float) -> nn.Module:
+    student = students.Bag(rows, dimensions, word_dropout=word_dropout)
+    if vectors is not None:
+        student.initialise(vectors(), counts=counts)
+    return student
+
+
+def _new_static(shape: dict[str, int], recipe: Any, vectors: Vectors | None, counts: Any) -> nn.Module:
     student = students.Static(
-        rows,
-        recipe.dimensions,
-        classes,
+        **shape,
+        dimensions=recipe.dimensions,
         hidden=recipe.hidden,
         dropout=recipe.dropout,
         word_dropout=recipe.feature_dropout,
@@ -88,10 +131,10 @@ def _new_static(rows: int, recipe: Any, classes: int, vectors: Vectors | None, c
     return student
 
 
-def _new_ngram(rows: int, recipe: Any, classes: int, vectors: Vectors | None, words: Any, counts: Any) -> nn.Module:
-    student = students.Ngram(rows, recipe.dimensions, classes, word_dropout=recipe.feature_dropout)
+def _new_ngram(shape: dict[str, int], recipe: Any, vectors: Vectors | None, rows: Any, counts: Any) -> nn.Module:
+    student = students.Ngram(**shape, dimensions=recipe.dimensions, word_dropout=recipe.feature_dropout)
     if vectors is not None:
-        student.initialise(vectors(), rows=words, counts=counts)
+        student.initialise(vectors(), rows=rows, counts=counts)
     return student
 
 

@@ -1,7 +1,9 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("logits").textContent);
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
   const slider = document.getElementById("temperature");
+  if (!slider) return; // an answer that is not softened has no temperature
+  const data = JSON.parse(document.getElementById("logits").textContent);
   const shown = document.getElementById("shown");
 
   // Probabilities of the classes shown, then of all others together; the same as knowledge.softened in Python.
@@ -62,6 +64,5 @@
     draw(temperature);
   }
   addEventListener("hashchange", preset);
-  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => { d.open = true; }));
   preset();
 })();

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from understudy.students.families.pairs import in_line
 from understudy.students.families.reading import Head, Words, refuse
 
 WINDOWS = (2, 3, 4)
@@ -27,7 +28,8 @@ class Conv(nn.Module):
         width: filters of each window size.
         hidden: width of the head's hidden layer.
         dropout: share of the entries of the pooled answers and of the hidden layer that is zeroed in training, [0, 1).
-        word_dropout: share of a row's words whose vector is zeros in training, [0, 1).
+        word_dropout: share of a text's words whose vector is zeros in training, [0, 1).
+        texts: of a row: 1, or 2 that are read apart and compared in the head (see `pairs`).
     """
 
     def __init__(
@@ -40,24 +42,29 @@ class Conv(nn.Module):
         hidden: int = 128,
         dropout: float = 0.1,
         word_dropout: float = 0.15,
+        texts: int = 1,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
             "rows": rows, "classes": classes, "dimensions": dimensions, "width": width, "hidden": hidden,
-            "dropout": dropout, "word_dropout": word_dropout,
+            "dropout": dropout, "word_dropout": word_dropout, "texts": texts,
         }  # fmt: skip
         refuse("Conv", **self.arguments)
+        self.texts = texts
         self.words = Words(rows, dimensions, dropout=word_dropout)
         self.filters = nn.ModuleList(nn.Linear(size * dimensions, width) for size in WINDOWS)
-        self.head = Head(len(WINDOWS) * width, hidden, classes, dropout=dropout)
+        self.head = Head(len(WINDOWS) * width, hidden, classes, dropout=dropout, texts=texts)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits [N, K] of ids int64 [N, L]; the mask int64 [N, L] is 1 for a row's words, at least one, then 0.
+        """Logits [N, K] of ids int64 [N, L]; the mask int64 [N, L] is 1 for a text's words, at least one, then 0.
 
-        A window begins at a word, and behind a row's last word there are zeros, however long the batch is. Windows are
+        Of pairs both are [N, 2, L].
+
+        A window begins at a word, and behind a text's last word there are zeros, however long the batch is. Windows are
         laid out side by side and meet their filters in one matrix product, which onnxruntime runs in INT8 without
         calibration rows.
         """
+        input_ids, attention_mask = in_line(self.texts, input_ids, attention_mask)
         mask = attention_mask.bool()
         length = input_ids.shape[1]
         vectors = F.pad(self.words(input_ids, mask), (0, 0, 0, WINDOWS[-1] - 1))

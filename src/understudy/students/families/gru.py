@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from understudy.students.families.pairs import in_line
 from understudy.students.families.reading import Head, Words, pooled, refuse
 
 
@@ -25,7 +26,8 @@ class Gru(nn.Module):
         width: H, units of each direction.
         hidden: width of the head's hidden layer.
         dropout: share of the entries of the pooled states and of the hidden layer that is zeroed in training, [0, 1).
-        word_dropout: share of a row's words whose vector is zeros in training, [0, 1).
+        word_dropout: share of a text's words whose vector is zeros in training, [0, 1).
+        texts: of a row: 1, or 2 that are read apart and compared in the head (see `pairs`).
     """
 
     def __init__(
@@ -38,20 +40,26 @@ class Gru(nn.Module):
         hidden: int = 128,
         dropout: float = 0.1,
         word_dropout: float = 0.15,
+        texts: int = 1,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
             "rows": rows, "classes": classes, "dimensions": dimensions, "width": width, "hidden": hidden,
-            "dropout": dropout, "word_dropout": word_dropout,
+            "dropout": dropout, "word_dropout": word_dropout, "texts": texts,
         }  # fmt: skip
         refuse("Gru", **self.arguments)
+        self.texts = texts
         self.words = Words(rows, dimensions, dropout=word_dropout)
         self.rightward = nn.GRU(dimensions, width)
         self.leftward = nn.GRU(dimensions, width)
-        self.head = Head(4 * width, hidden, classes, dropout=dropout)
+        self.head = Head(4 * width, hidden, classes, dropout=dropout, texts=texts)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits [N, K] of ids int64 [N, L]; the mask int64 [N, L] is 1 for a row's words, at least one, then 0."""
+        """Logits [N, K] of ids int64 [N, L]; the mask int64 [N, L] is 1 for a text's words, at least one, then 0.
+
+        Of pairs both are [N, 2, L].
+        """
+        input_ids, attention_mask = in_line(self.texts, input_ids, attention_mask)
         lengths = attention_mask.sum(1)
         mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]
         vectors = self.words(input_ids, mask).transpose(0, 1)  # [L, N, D]

@@ -7,7 +7,8 @@ has a maximum and a hidden layer for that). What shares a bucket shares a vector
 words speak with one voice. Longer texts are not surer, for it is a mean.
 
 What it is good at: nothing has to be looked up but rows of a table. With fewer classes than dimensions the matrix is
-multiplied into the table when it is exported, and a text's logits are a sum of a few numbers per word.
+multiplied into the table when it is exported, and a text's logits are a sum of a few numbers per word. Of pairs it
+cannot be: what the texts share is no sum over their words.
 
 Source: Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification", arXiv 1607.01759; the learned weight of
 every row is ours, and is that of the static family.
@@ -18,11 +19,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
-from understudy.students.families.bags import filled, thinned
+from understudy.students.families.bags import filled, mean_of, thinned
+from understudy.students.families.pairs import compared, width
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,16 +37,18 @@ class Ngram(nn.Module):
 
         logits = output(sum_{i in B} w_i v_i / sum_{i in B} w_i)                             [K]
 
-    An id that occurs twice counts twice. With fewer dimensions than classes the head is of low rank.
+    Of a pair the head reads the means u and v of both texts as [u, v, |u - v|, u * v] (see `pairs`). An id that occurs
+    twice counts twice. With fewer dimensions than classes the head is of low rank.
 
     Args:
         rows: V, table rows (``WordEncoder.size``).
         dimensions: d.
         classes: K.
         word_dropout: share of the ids that is left out of their bags in training, [0, 1); a bag is never emptied.
+        texts: of a row: 1, or 2 that are pooled apart and compared in the head.
     """
 
-    def __init__(self, rows: int, dimensions: int, classes: int, *, word_dropout: float = 0.15) -> None:
+    def __init__(self, rows: int, dimensions: int, classes: int, *, word_dropout: float = 0.15, texts: int = 1) -> None:
         super().__init__()
         if min(rows, dimensions, classes) < 1:
             raise UsageError(
@@ -58,11 +61,13 @@ class Ngram(nn.Module):
             "dimensions": dimensions,
             "classes": classes,
             "word_dropout": word_dropout,
+            "texts": texts,
         }
+        self.texts = texts
         self.word_dropout = word_dropout
         self.table = nn.Embedding(rows, dimensions)
         self.weights = nn.Parameter(torch.zeros(rows))
-        self.output = nn.Linear(dimensions, classes)
+        self.output = nn.Linear(width(dimensions, texts), classes)
         nn.init.normal_(self.table.weight, std=0.1)
 
     def forward(self, ids: Tensor, offsets: Tensor) -> Tensor:
@@ -70,23 +75,15 @@ class Ngram(nn.Module):
 
         Args:
             ids: int64 [M], in [0, V).
-            offsets: int64 [N + 1], from 0 to M, strictly increasing.
+            offsets: int64 [N + 1], from 0 to M, strictly increasing; of pairs [2 N + 1], both texts of a row in turn.
 
         Raises:
-            UsageError: an empty bag; the encoder gives a row without features the id 0.
+            UsageError: an empty bag; the encoder gives a text without features the id 0. Or half a pair.
         """
-        filled(offsets)
+        filled(offsets, self.texts)
         if self.training and self.word_dropout > 0.0:
             ids, offsets = thinned(ids, offsets, self.word_dropout)
-        logarithms = self.weights[ids]
-        weights = (logarithms - logarithms.detach().max()).exp()  # a factor that the quotient does not see
-        sums = F.embedding_bag(
-            ids, self.table.weight, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
-        )
-        lengths = offsets.diff()
-        rows = torch.arange(len(lengths), device=ids.device).repeat_interleave(lengths)
-        totals = weights.new_zeros(len(lengths)).index_add(0, rows, weights)
-        return self.output(sums / totals[:, None])
+        return self.output(compared(mean_of(self.table.weight, self.weights, ids, offsets), self.texts))
 
     @torch.no_grad()
     def initialise(

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
+from understudy.students.families.pairs import compared, width
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,16 +64,17 @@ def pooled(states: Tensor, mask: Tensor) -> Tensor:
 
 
 class Head(nn.Module):
-    """output(dropout(relu(hidden(dropout(x))))), [N, D] -> [N, K]."""
+    """output(dropout(relu(hidden(dropout(x))))), [N, D] -> [N, K]; of pairs [2 N, D] -> [N, K] (see `pairs`)."""
 
-    def __init__(self, dimensions: int, hidden: int, classes: int, *, dropout: float) -> None:
+    def __init__(self, dimensions: int, hidden: int, classes: int, *, dropout: float, texts: int = 1) -> None:
         super().__init__()
-        self.hidden = nn.Linear(dimensions, hidden)
+        self.texts = texts
+        self.hidden = nn.Linear(width(dimensions, texts), hidden)
         self.output = nn.Linear(hidden, classes)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        said: Tensor = self.output(self.dropout(F.relu(self.hidden(self.dropout(x)))))
+        said: Tensor = self.output(self.dropout(F.relu(self.hidden(self.dropout(compared(x, self.texts))))))
         return said
 
 

@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from understudy.errors import UsageError
-from understudy.students.families.bags import filled, thinned
+from understudy.students.families.bags import filled, start, thinned
+from understudy.students.families.pairs import compared, width
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,8 @@ class Static(nn.Module):
         x      = concat(sum_{i in B} w_i v_i / sum_{i in B} w_i,  max_{i in B} v_i)          [2d]
         logits = output(dropout(relu(hidden(dropout(x)))))                                   [K]
 
-    An id that occurs twice counts twice. ``table``, ``weights``, ``hidden`` and ``output`` are what the exporter reads.
+    Of a pair x is that of both texts, side by side, with how they differ and what they share (see `pairs`): [8d]. An id
+    that occurs twice counts twice. ``table``, ``weights``, ``hidden`` and ``output`` are what the exporter reads.
 
     Args:
         rows: V, table rows (``WordEncoder.size``).
@@ -49,6 +51,7 @@ class Static(nn.Module):
         hidden: width of the hidden layer.
         dropout: share of the entries of x and of the hidden layer that is zeroed in training, [0, 1).
         word_dropout: share of the ids that is left out of their bags in training, [0, 1); a bag is never emptied.
+        texts: of a row: 1, or 2 that are pooled apart and compared in the head.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Static(nn.Module):
         hidden: int = 256,
         dropout: float = 0.2,
         word_dropout: float = 0.15,
+        texts: int = 1,
     ) -> None:
         super().__init__()
         if min(rows, dimensions, classes, hidden) < 1:
@@ -76,11 +80,13 @@ class Static(nn.Module):
             "hidden": hidden,
             "dropout": dropout,
             "word_dropout": word_dropout,
+            "texts": texts,
         }
+        self.texts = texts
         self.word_dropout = word_dropout
         self.table = nn.Embedding(rows, dimensions)
         self.weights = nn.Parameter(torch.zeros(rows))
-        self.hidden = nn.Linear(2 * dimensions, hidden)
+        self.hidden = nn.Linear(width(2 * dimensions, texts), hidden)
         self.output = nn.Linear(hidden, classes)
         self.dropout = nn.Dropout(dropout)
         nn.init.normal_(self.table.weight, std=0.1)
@@ -90,18 +96,19 @@ class Static(nn.Module):
 
         Args:
             ids: int64 [M], in [0, V).
-            offsets: int64 [N + 1], from 0 to M, strictly increasing.
+            offsets: int64 [N + 1], from 0 to M, strictly increasing; of pairs [2 N + 1], both texts of a row in turn.
 
         Raises:
-            UsageError: an empty bag; the encoder gives a row without features the id 0.
+            UsageError: an empty bag; the encoder gives a text without features the id 0. Or half a pair.
         """
-        filled(offsets)
+        filled(offsets, self.texts)
         if self.training and self.word_dropout > 0.0:
             ids, offsets = thinned(ids, offsets, self.word_dropout)
-        return self.output(self.dropout(F.relu(self.hidden(self.dropout(self.pooled(ids, offsets))))))
+        x = compared(self.pooled(ids, offsets), self.texts)
+        return self.output(self.dropout(F.relu(self.hidden(self.dropout(x)))))
 
     def pooled(self, ids: Tensor, offsets: Tensor) -> Tensor:
-        """The two poolings x, [N, 2d].
+        """The two poolings of every bag, [N, 2d].
 
         Bags are laid out as [N, L], L the longest, a short one filled up with its own first id: that changes no
         maximum, and its share of the mean is 0. (``torch.segment_reduce`` needs no filling, but in torch 2.13 the
@@ -143,18 +150,4 @@ class Static(nn.Module):
         Raises:
             UsageError: the vectors do not fit the table, or the counts do not fit the vectors.
         """
-        rows, dimensions = self.table.weight.shape
-        if vectors.ndim != 2 or vectors.shape[1] != dimensions or first < 0 or first + len(vectors) > rows:
-            raise UsageError(
-                f"a table of {rows} rows x {dimensions} cannot take vectors {tuple(vectors.shape)} from row {first} on"
-            )
-        if counts is not None and counts.shape != vectors.shape[:1]:
-            raise UsageError(f"{len(vectors)} vectors want as many counts, got {tuple(counts.shape)}")
-        words = slice(first, first + len(vectors))
-        self.table.weight.zero_()
-        self.table.weight[words] = torch.as_tensor(vectors).to(self.table.weight)
-        self.weights.fill_(other)
-        self.weights[words] = 0.0
-        if counts is not None:
-            share = torch.as_tensor(counts, dtype=torch.float64) / max(int(counts.sum()), 1)
-            self.weights[words] = torch.log(smoothing / (smoothing + share)).to(self.weights)
+        start(self.table.weight, self.weights, vectors, first=first, counts=counts, smoothing=smoothing, other=other)

@@ -100,15 +100,15 @@ class TagConv(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = Head(width, hidden, classes, dropout=dropout)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, part_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits [N, L, K] of ids int64 [N, L, parts]; the mask int64 [N, L] is 1 for a row's words, then 0.
 
         Before a row's first word and behind its last one there are zeros, however long the batch is.
         """
         mask = attention_mask.bool()
         there = mask[:, :, None]
-        states = torch.where(there, F.relu(self.entry(self.dropout(self.words(input_ids, mask)))), 0.0)
-        length = input_ids.shape[1]
+        states = torch.where(there, F.relu(self.entry(self.dropout(self.words(part_ids, mask)))), 0.0)
+        length = part_ids.shape[1]
         for window, norm in zip(self.windows, self.norms, strict=True):
             wide = F.pad(states, (0, 0, 1, 1))
             seen = torch.cat([wide[:, i : i + length] for i in range(3)], dim=2)
@@ -155,11 +155,11 @@ class TagGru(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = Head(2 * width, hidden, classes, dropout=dropout)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(self, part_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Logits [N, L, K] of ids int64 [N, L, parts]; the mask int64 [N, L] is 1 for a row's words, then 0."""
         lengths = attention_mask.sum(1)
-        mask = torch.arange(input_ids.shape[1], device=input_ids.device) < lengths[:, None]
-        vectors = self.dropout(self.words(input_ids, mask)).transpose(0, 1)  # [L, N, E]
+        mask = torch.arange(part_ids.shape[1], device=part_ids.device) < lengths[:, None]
+        vectors = self.dropout(self.words(part_ids, mask)).transpose(0, 1)  # [L, N, E]
         read = both_ways_exported if torch.compiler.is_exporting() else both_ways
         states = read(self.rightward, self.leftward, vectors, lengths, in_order=True)
         said: Tensor = self.head(torch.where(mask[:, :, None], states.transpose(0, 1), 0.0))

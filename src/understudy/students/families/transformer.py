@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from understudy.students.families.pairs import in_line
 from understudy.students.families.reading import Head, Words, pooled, refuse
 
 HEAD = 32  # least width of an attention head, where there are several
@@ -30,7 +31,8 @@ class Transformer(nn.Module):
         positions: learnt ones (``SequenceEncoder.limit``).
         hidden: width of the head's hidden layer; a layer's own is 4 H.
         dropout: share zeroed in training, after every sublayer and in the head, [0, 1).
-        word_dropout: share of a row's words whose vector is zeros in training, [0, 1).
+        word_dropout: share of a text's words whose vector is zeros in training, [0, 1).
+        texts: of a row: 1, or 2 that are read apart and compared in the head (see `pairs`).
     """
 
     def __init__(
@@ -45,23 +47,30 @@ class Transformer(nn.Module):
         hidden: int = 128,
         dropout: float = 0.1,
         word_dropout: float = 0.15,
+        texts: int = 1,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
             "rows": rows, "classes": classes, "dimensions": dimensions, "width": width, "layers": layers,
             "positions": positions, "hidden": hidden, "dropout": dropout, "word_dropout": word_dropout,
+            "texts": texts,
         }  # fmt: skip
         refuse("Transformer", **self.arguments)
+        self.texts = texts
         self.words = Words(rows, dimensions, dropout=word_dropout)
         self.projection = nn.Linear(dimensions, width, bias=False) if dimensions != width else nn.Identity()
         self.positions = nn.Parameter(torch.empty(positions, width))
         nn.init.normal_(self.positions, std=0.02)
         self.layers = nn.ModuleList(Layer(width, dropout=dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.head = Head(2 * width, hidden, classes, dropout=dropout)
+        self.head = Head(2 * width, hidden, classes, dropout=dropout, texts=texts)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits [N, K] of ids int64 [N, L]; the mask int64 [N, L] is 1 for a row's words, at least one, then 0."""
+        """Logits [N, K] of ids int64 [N, L]; the mask int64 [N, L] is 1 for a text's words, at least one, then 0.
+
+        Of pairs both are [N, 2, L].
+        """
+        input_ids, attention_mask = in_line(self.texts, input_ids, attention_mask)
         mask = attention_mask.bool()
         place = torch.arange(input_ids.shape[1], device=input_ids.device).clamp(max=len(self.positions) - 1)
         states = self.projection(self.words(input_ids, mask)) + self.positions[place]

@@ -24,11 +24,9 @@ def static_vectors(
     dimensions: int = 256,
     batch_size: int = 256,
 ) -> NDArray[np.float32]:
-    """What the teacher says of each word alone, fp32 [W, dimensions].
+    """What the teacher says of each word alone, fp32 [W, dimensions]: `word_outputs`, then `principal_components`.
 
-    The mean of the last hidden state over the word's own tokens (the special ones around it are read, and not counted),
-    then `principal_components`. Eval mode, no gradient; the model's mode is put back. A word without tokens of its
-    own (a control character) gets zeros.
+    A word without tokens of its own (a control character) gets zeros.
 
     Args:
         model: a transformers model with or without a head.
@@ -40,8 +38,28 @@ def static_vectors(
     Raises:
         UsageError: no words, or a tokenizer that is not a fast one.
     """
-    if not words or dimensions < 1:
-        raise UsageError(f"static_vectors wants words and at least 1 dimension, got {len(words)} and {dimensions}")
+    if dimensions < 1:
+        raise UsageError(f"static_vectors wants at least 1 dimension, got {dimensions}")
+    vectors, spoken = word_outputs(model, tokenizer, words, batch_size=batch_size)
+    reduced = np.zeros((len(words), dimensions), dtype=np.float32)
+    if spoken.any():
+        reduced[spoken] = principal_components(vectors[spoken], dimensions)
+    return reduced
+
+
+def word_outputs(
+    model: nn.Module, tokenizer: Any, words: Sequence[str], *, batch_size: int = 256
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """What the teacher says of each word alone, fp64 [W, D], and bool [W]: which words have tokens of their own.
+
+    The mean of the last hidden state over the word's own tokens (the special ones around it are read, and not counted).
+    Eval mode, no gradient; the model's mode is put back.
+
+    Raises:
+        UsageError: no words, or a tokenizer that is not a fast one.
+    """
+    if not words:
+        raise UsageError("word_outputs wants words, got none")
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not hasattr(backend, "encode_batch"):
         raise UsageError(f"a fast tokenizer is wanted (one with a tokenizer.json), got {type(tokenizer).__name__}")
@@ -62,11 +80,7 @@ def static_vectors(
     finally:
         model.train(training)
     vectors = torch.stack([row for row in rows if row is not None]).double().numpy()
-    spoken = np.array([any(own) for _, own in encoded])
-    reduced = np.zeros((len(words), dimensions), dtype=np.float32)
-    if spoken.any():
-        reduced[spoken] = principal_components(vectors[spoken], dimensions)
-    return reduced
+    return vectors, np.array([any(own) for _, own in encoded])
 
 
 def principal_components(vectors: NDArray[np.float64], dimensions: int) -> NDArray[np.float32]:
@@ -77,13 +91,23 @@ def principal_components(vectors: NDArray[np.float64], dimensions: int) -> NDArr
     zeros.
     """
     centred = vectors - vectors.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)  # ascending
-    directions = directions[:, ::-1][:, :dimensions]
-    largest = np.abs(directions).argmax(axis=0)
-    directions = directions * np.sign(directions[largest, np.arange(directions.shape[1])])
+    directions = principal_directions(centred, dimensions)
     reduced = np.zeros((len(vectors), dimensions), dtype=np.float32)
     reduced[:, : directions.shape[1]] = centred @ directions
     return reduced
+
+
+def principal_directions(vectors: NDArray[np.float64], dimensions: int) -> NDArray[np.float64]:
+    """The ``dimensions`` directions along which the rows are longest, [D, d], d at most D; nothing is centred.
+
+    Of all that are d wide, ``vectors @ directions`` has the products that are nearest to those of the vectors, in
+    squares (Eckart, Young 1936): what an embedding of less width should say.
+    """
+    _, directions = np.linalg.eigh(vectors.T @ vectors)  # ascending
+    directions = directions[:, ::-1][:, :dimensions]
+    largest = np.abs(directions).argmax(axis=0)
+    signed: NDArray[np.float64] = directions * np.sign(directions[largest, np.arange(directions.shape[1])])
+    return signed
 
 
 def _tokens(encoding: Any) -> tuple[list[int], list[int]]:

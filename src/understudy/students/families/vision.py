@@ -178,10 +178,14 @@ class Normalised(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits [N, K] of uint8 pixels [N, C, h, w]."""
-        values = self.scale(pixels)
+        return self.model(pixel_values=self.values(pixels)).logits
+
+    def values(self, pixels: Tensor) -> Tensor:
+        """What the model itself takes, fp32 [N, C, H, W], of uint8 pixels [N, C, h, w]."""
+        values: Tensor = self.scale(pixels)
         if tuple(values.shape[-2:]) != self.size:
             values = F.interpolate(values, self.size, mode="bilinear", align_corners=False)
-        return self.model(pixel_values=values).logits
+        return values
 
 
 def _convolution(before: int, after: int) -> nn.Sequential:
