@@ -93,7 +93,7 @@ def test_what_init_writes_for_every_task_is_accepted_by_check(kind: str, tiny_en
     assert found["task"] == recipe.task
     scores = recipe.task == "regression"
     assert (recipe.objective.temperature is None) == scores
-    assert (found["majority"] == 0) == (kind != "pair")
+    assert (found["majority"] == 0) == scores
     assert ("class" in text) == (kind == "pair")
     assert found["labels"].startswith("one score a row, from ") == scores
 

@@ -76,7 +76,7 @@ def test_a_peer_of_another_family_has_that_familys_sizes() -> None:
     recipe = resolved(recipe, "text-classification", metric="accuracy")
     found = _of_peer(recipe, {"family": "gru", "width": 16})
     assert {key.removeprefix("student."): value for key, value in found.items()} == {
-        "family": "gru", "width": 16, "dimensions": 64, "hidden": 128, "buckets": 1024,
+        "family": "gru", "width": 16, "dimensions": 64, "hidden": 128, "buckets": 1024, "feature_dropout": 0.15,
     }  # fmt: skip
 
 

@@ -278,7 +278,7 @@ def test_a_multi_label_teacher_is_refused(folder: Path, tiny_labels: tuple[str, 
 
 def test_a_wrong_padding_id_is_noticed(folder: Path, tiny_labels: tuple[str, ...]) -> None:
     """A model that reads its padding: here one without attention masks, stood in for by position-free sums."""
-    from understudy.teachers.text import _check_padding
+    from understudy.teachers.text import check_padding
 
     loaded = _open(folder, tiny_labels)
 
@@ -286,9 +286,9 @@ def test_a_wrong_padding_id_is_noticed(folder: Path, tiny_labels: tuple[str, ...
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
             return torch.stack([input_ids.sum(1), (input_ids + 1).sum(1)], 1).float()
 
-    _check_padding(loaded.model, loaded.encoder, folder)  # type: ignore[arg-type]
+    check_padding(loaded.model, loaded.encoder, folder)  # type: ignore[arg-type]
     with pytest.raises(TeacherError, match="padding changes"):
-        _check_padding(Sums(), loaded.encoder, folder)  # type: ignore[arg-type]
+        check_padding(Sums(), loaded.encoder, folder)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["./nothing/here", "/no/such/folder", "~/no-such-teacher/x/y"])
