@@ -66,14 +66,18 @@ def looked_at(folder: Path, facts: dict[str, Any], test: Path) -> None:
         wanted = facts["models"]["artefact"]["metrics"][metric]["value"]
         assert METRICS[metric].function(truth, tags) == pytest.approx(wanted, abs=0.01)
     spans = json.loads((folder / "evidence.json").read_text())["spans"]
+    page = (folder / "report.html").read_text()
+    assert "Which entities are taken for which" in page
+    assert "entity F1" in page
+    card = (folder / "artefact" / "README.md").read_text()
+    assert "`tags`, one for each word, and `spans`" in card
     entities = sum(tag[0] == "B" for row in rows for tag in row["tags"])
     for name in ("teacher", "artefact"):
         told = spans["confusion"][name]
-        found = sum(pair["count"] for pair in told["pairs"])
-        assert found + sum(told["moved"].values()) + sum(told["missed"].values()) == entities
+        assert sum(map(sum, told[:-1])) == entities
     for one in spans["lost"]:
         assert one["words"] == rows[one["row"]]["tokens"]
-        assert any(span in one["teacher"] and span not in one["artefact"] for span in one["data"])
+        assert any(span in one["teacher"] and span not in one["artefact"] for span in one["gold"])
 
 
 def test_the_command_line_knows_tags(tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,13 +60,13 @@ def span_facts(
     Returns:
         ``types``: names, in the order of the data.
 
-        ``confusion``: for ``teacher`` and ``artefact`` each ``{"pairs": [{"data", "said", "count"}], "moved", "missed",
-        "invented"}``. A pair are two types: entities of exactly the same words, of the right type or of another. The
-        other three are type -> count: entities of the data that were said of other words, some of theirs among them;
-        of none of whose words anything was said; and entities that were said where the data has none.
+        ``confusion``: for ``teacher`` and ``artefact`` each a table of counts, [T + 1][T + 1]. A row is a type of the
+        data, a column what was said of exactly the same words; the last of either is no entity. So a row sums to the
+        entities of a type, a column to those that were said, and one of which an end is wrong is both missed and made
+        up, as entity F1 counts it.
 
         ``lost``: sentences with entities that the teacher has right and the artefact has not: ``{"row", "words",
-        "data", "teacher", "artefact"}``, the last three lists of ``[start, end, type]``, words counted from 0, ``end``
+        "gold", "teacher", "artefact"}``, the last three lists of ``[start, end, type]``, words counted from 0, ``end``
         not included; those with the most such entities first, and of equals the shortest.
     """
     types = tags.types_of(label_names)
@@ -82,12 +82,12 @@ def span_facts(
     shown = [int(row) for row in order if counts[row]][:most]
     return {
         "types": list(types),
-        "confusion": {name: _confused(truth, one, types) for name, one in said.items()},
+        "confusion": {name: _confused(truth, one, len(types)) for name, one in said.items()},
         "lost": [
             {
                 "row": row,
                 "words": list(words[row]),
-                "data": _listed(truth, row, types),
+                "gold": _listed(truth, row, types),
                 **{name: _listed(one, row, types) for name, one in said.items()},
             }
             for row in shown
@@ -111,29 +111,13 @@ def _f1(right: NDArray[np.bool_], said: Spans, kinds: NDArray[np.int64], kind: i
     return 2 * float((right & (kinds == kind)).sum()) / max(there + given, 1)
 
 
-def _confused(truth: Spans, said: Spans, types: Sequence[str]) -> dict[str, Any]:
+def _confused(truth: Spans, said: Spans, types: int) -> list[list[int]]:
     there = {(row, start, end): kind for row, start, end, kind in truth.tolist()}
     given = {(row, start, end): kind for row, start, end, kind in said.tolist()}
-    pairs: dict[tuple[int, int], int] = {}
-    found: dict[str, dict[str, int]] = {"moved": {}, "missed": {}, "invented": {}}
-    covered = {(row, word) for row, start, end in given for word in range(start, end)}
-    for (row, start, end), kind in there.items():
-        if (row, start, end) in given:
-            pair = kind, given[row, start, end]
-            pairs[pair] = pairs.get(pair, 0) + 1
-        else:
-            some = any((row, word) in covered for word in range(start, end))
-            _count(found["moved" if some else "missed"], types[kind])
-    meant = {(row, word) for row, start, end in there for word in range(start, end)}
-    for (row, start, end), kind in given.items():
-        if not any((row, word) in meant for word in range(start, end)):
-            _count(found["invented"], types[kind])
-    listed = [{"data": types[a], "said": types[b], "count": n} for (a, b), n in sorted(pairs.items())]
-    return {"pairs": listed, **found}
-
-
-def _count(into: dict[str, int], name: str) -> None:
-    into[name] = into.get(name, 0) + 1
+    table = [[0] * (types + 1) for _ in range(types + 1)]
+    for place in {**there, **given}:
+        table[there.get(place, types)][given.get(place, types)] += 1
+    return table
 
 
 def _listed(spans: Spans, row: int, types: Sequence[str]) -> list[list[Any]]:

@@ -27,12 +27,16 @@ ANSWER = {
     "label": "`label`, `probabilities` and `abstained`",
     "score": "`score`, on the scale of the data",
     "labels": "`labels`, those whose probability reaches their own threshold (there may be none), and `probabilities`",
+    "tags": "`tags`, one for each word, and `spans`, the entities that they spell out",
     "vector": "`embedding`, a list of numbers of length 1; `model.embed(texts)` gives them as an array",
 }
+WEAK = {"labels": "labels", "tags": "types of entities"}
+"""What a line of the table by class is of."""
 LIMIT = {
     "label": "It always answers with one of its labels: whatever lies outside them is a guess.",
     "score": "It always answers with a score, for rows unlike those of training too, and never says how sure it is.",
     "labels": "It knows its labels and no other: whatever lies outside them gets none, or a wrong one.",
+    "tags": "It knows its types and no other; a word behind its limit is never part of an entity.",
     "vector": "Cosines mean what the teacher's mean, on texts like those of training; no vector says how sure it is.",
 }
 
@@ -153,7 +157,7 @@ def _limits(facts: Facts) -> str:
     if worst:
         weak = ", ".join(f"{safe(r.get('label'))} ({formats.share(number(r['artefact']))})" for r in worst)
         measure = next((f", by {safe(metric_name(r['measure']))}" for r in worst if r.get("measure")), "")
-        said.append(f"Weakest {'labels' if facts.answer == 'labels' else 'classes'}{measure}: {weak}.")
+        said.append(f"Weakest {WEAK.get(facts.answer, 'classes')}{measure}: {weak}.")
     abstain = dig(facts.run, "comparison", "abstain")
     threshold, covered, right = (number(dig(abstain, key)) for key in ("threshold", "coverage", "accuracy"))
     if threshold is not None:
