@@ -27,6 +27,12 @@ from understudy.pipeline.stages import distill
 NAMES = ("teacher", "baseline", "twin", "student", "artefact")
 HALF = {"student.family": "cut", "student.layers": 3}
 LOOKUP = {"student.family": "static", "train.learning_rate": 3e-3, "objective.temperature": 1.0, "train.epochs": 10}
+SLOTS = {"data.label": "slot_tags", "teacher.epochs": 3}
+TAGGER = {
+    **{"student.family": "gru", "student.width": 192, "train.epochs": 6},
+    **{"data.views": 2, "data.moves": ["replace_words"]},
+}
+SHORT = 40  # words of a text of corpus_en that is about as long as a sentence
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,22 @@ def slot_types(source: Path, folder: Path) -> None:
         parquet.write_table(pa.table({"text": table.column("text"), "labels": types}), folder / f"{split}.parquet")
 
 
+def with_short_texts(source: Path, folder: Path) -> None:
+    """Pairs to measure on as they are; to learn from, their sentences and the short texts of corpus_en beside them."""
+    import shutil
+
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    pairs = parquet.read_table(source / "train.parquet")
+    texts = [text for name in ("sentence1", "sentence2") for text in pairs.column(name).to_pylist()]
+    more = parquet.read_table(source.parent / "corpus_en" / "train.parquet").column("text").to_pylist()
+    texts += [text for text in more if len(text.split()) <= SHORT]
+    parquet.write_table(pa.table({"text": list(dict.fromkeys(texts))}), folder / "train.parquet")
+    for split in ("validation", "test"):
+        shutil.copy(source / f"{split}.parquet", folder / f"{split}.parquet")
+
+
 def _names(table: Any, column: str) -> list[str]:
     """Names of a ClassLabel column, or of a list of them."""
     import json
@@ -72,6 +94,12 @@ RUNS = {
     "stsb-cut": Line("stsb", HALF),
     "snips-types-static": Line("snips", {**LOOKUP, "teacher.epochs": 3}, slot_types),
     "snips-types-cut": Line("snips", {**HALF, "teacher.epochs": 3}, slot_types),
+    "snips-slots-gru": Line("snips", {**SLOTS, **TAGGER}),
+    "snips-slots-conv": Line("snips", {**SLOTS, **TAGGER, "student.family": "conv"}),
+    "wnut17-gru": Line("wnut17", TAGGER),
+    "wnut17-cut": Line("wnut17", HALF),
+    "stsb-vectors": Line("stsb", {"task": "sentence-embedding", "student.family": "static"}),
+    "stsb-vectors-more": Line("stsb", {"task": "sentence-embedding", "student.family": "static"}, with_short_texts),
 }
 
 

@@ -71,6 +71,24 @@ def spans(tags: Ragged) -> NDArray[np.int64]:
     return np.stack([rows, places, places + lengths, kind[starts]], axis=1).astype(np.int64)
 
 
+def following(tags: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The tags of words that were moved or left out: every word keeps its entity, and each run of one begins with a B.
+
+    Args:
+        tags: int64 [words].
+        places: int64 [words that are there now], where each was.
+
+    >>> following(np.array([0, 1, 2, 3]), np.array([2, 0, 3])).tolist()  # without the first word of an entity
+    [1, 0, 3]
+    """
+    entity = np.full(len(tags), -1)
+    for number, (_, start, end, _) in enumerate(spans(Ragged.of([tags])).tolist()):
+        entity[start:end] = number
+    moved, mine = tags[places].astype(np.int64), entity[places]
+    goes_on = np.concatenate([[False], mine[1:] == mine[:-1]])[: len(mine)]
+    return np.where(mine < 0, 0, moved - (moved + 1) % 2 + goes_on)
+
+
 def side_by_side(truth: NDArray[Any], said: NDArray[Any]) -> tuple[Ragged, Ragged]:
     """Two object arrays [N] of tags as rows of the lengths of the first.
 

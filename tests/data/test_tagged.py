@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from understudy.data import Examples, augment, load
-from understudy.errors import DataError, LabelError, UnderstudyError, UsageError
+from understudy.errors import DataError, LabelError, UnderstudyError
 from understudy.ragged import as_rows
 from understudy.tasks import LAYOUTS
 
@@ -137,9 +137,33 @@ def test_views_of_words_are_words() -> None:
     assert all(isinstance(row, list) for row in made.examples.inputs["tokens"])
     assert set(functools.reduce(operator.iadd, made.examples.inputs["tokens"], [])) <= {*words[0], "go"}
     assert not made.examples.known.any()
-    with pytest.raises(UsageError, match="so its label cannot be kept"):
-        augment(rows, ["drop_words"], views=1, seed=0, labelled=True)
     filled = augment(
         rows, ["masked_words"], views=1, seed=0, fill=lambda asked: [[["x"]] * (len(p) - 1) for p in asked]
     )
     assert all("x" in row for row in filled.examples.inputs["tokens"])
+
+
+@pytest.mark.parametrize("names", [["drop_words"], ["swap_words"], ["replace_words"], ["replace_words", "drop_words"]])
+def test_tags_follow_the_words_of_a_view(names: list[str]) -> None:
+    """Words that say their own tag: wherever one stands afterwards its entity's type stands, and where none does, O."""
+    random = np.random.default_rng(0)
+    sentences, labels = [], []
+    for row in range(40):
+        kinds = random.integers(0, 3, size=int(random.integers(2, 12)))
+        sentences.append([f"{'abc'[kind]}{row}.{place}" for place, kind in enumerate(kinds)])
+        tags = np.where(kinds == 0, 0, 2 * kinds - 1)
+        tags[1:] += (tags[1:] > 0) & (kinds[1:] == kinds[:-1])
+        labels.append(tags)
+    rows = Examples.of({"tokens": sentences}, as_rows(labels))
+    near = {word: [word[0] + "-other"] for words in sentences for word in words}
+    made = augment(rows, names, views=3, seed=0, neighbours=near, labelled=True).examples
+    assert len(made) > 60
+    for words, tags in zip(made.inputs["tokens"], made.labels, strict=True):
+        assert len(words) == len(tags)
+        assert [0 if tag == 0 else (tag + 1) // 2 for tag in tags] == ["abc".index(word[0]) for word in words]
+        for place, tag in enumerate(tags):
+            goes_on = tag > 0 and tag % 2 == 0
+            assert not goes_on or (place > 0 and (tags[place - 1] + 1) // 2 == tag // 2)
+    plain = augment(rows, names, views=3, seed=0, neighbours=near)
+    assert plain.examples.inputs == made.inputs
+    assert not plain.examples.known.any()

@@ -7,6 +7,7 @@ are, or on the process. The one exception is ``mixup``, whose partner is looked 
 
 from __future__ import annotations
 
+import copy
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from understudy import tags
 from understudy.answers import blank
 from understudy.data import image_views, text_views
 from understudy.data.examples import Examples, content_key
@@ -23,10 +25,12 @@ from understudy.data.text_views import Fill, Neighbours, Random
 from understudy.encoding.features import RowError, not_text
 from understudy.errors import UsageError, choices
 from understudy.files import content_hash
+from understudy.ragged import as_rows
 
 TEXT_VIEWS = ("drop_words", "swap_words", "replace_words", "masked_words")
 IMAGE_VIEWS = ("shift", "rotate", "crop", "flip", "mixup")
 KEEP_THE_LABEL = ("shift", "rotate", "crop", "flip")
+MOVE_WORDS = ("drop_words", "swap_words")  # by their places alone, so the tags of words can go where these go
 
 _ROWS = 512  # viewed together: enough for a masked language model to form batches, few enough to be held as pixels
 
@@ -87,7 +91,8 @@ def augment(
         seed: another seed, other views.
         neighbours: for ``replace_words``: word -> near words.
         fill: for ``masked_words``: asks a masked language model.
-        labelled: give the views the labels of their rows, which only images that are moved keep.
+        labelled: give the views the labels of their rows, which images that are moved keep, and the tags of words: each
+            goes where its word goes, and a word that is replaced leaves its tag to the other.
         avoid: more keys that no view may have: those of validation and test rows, lest they are learnt from.
 
     Returns:
@@ -106,27 +111,35 @@ def augment(
     """
     if views < 1 or not names:
         raise UsageError(f"augment makes at least 1 view with at least one move; got views={views} and {list(names)}")
-    columns = _columns(examples, names, labelled=labelled)
+    tagged = labelled and examples.labels.dtype.kind == "O"
+    columns = _columns(examples, names, labelled=labelled and not tagged)
     first = {key: row for row, key in reversed(list(enumerate(examples.keys)))}
     moves = [_move(name, examples, first, neighbours, fill) for name in names]
     rows, known = sorted(first.values()), {*examples.keys, *avoid}
     made: dict[str, list[Any]] = {name: [] for name in examples.inputs}
     keys, origins, unchanged = list[str](), list[int](), 0
+    said: list[Any] = []
     for view in range(views):
         for start in range(0, len(rows), _ROWS):
             some = rows[start : start + _ROWS]
             randoms = [_random(seed, view, examples.keys[row]) for row in some]
-            for row, values in zip(some, _viewed(examples, some, columns, moves, randoms), strict=True):
+            where = _followed(examples, some, columns[0], names, moves, randoms) if tagged else []
+            viewed = _viewed(examples, some, columns, moves, randoms)
+            for i, (row, values) in enumerate(zip(some, viewed, strict=True)):
                 if values is None:
                     unchanged += 1
                 elif (key := content_key(values)) not in known:
                     known.add(key)
                     keys.append(key)
                     origins.append(row)
+                    if tagged:
+                        said.append(_following(examples.labels[row], where[i]))
                     for name, value in values.items():
                         made[name].append(value)
     sources = np.array(origins, np.int64)
     labels = examples.labels[sources] if labelled else blank(examples.labels, len(keys))
+    if tagged:
+        labels = as_rows(said)
     asked = views * len(rows)
     return Views(Examples(made, labels, tuple(keys)), sources, asked, unchanged, asked - unchanged - len(keys))
 
@@ -215,6 +228,32 @@ def _viewed(
         dict(zip(names, values, strict=True)) if new else None
         for values, new in zip(zip(*found.values(), strict=True), changed, strict=True)
     ]
+
+
+def _followed(
+    examples: Examples,
+    rows: Sequence[int],
+    column: str,
+    names: Sequence[str],
+    moves: Sequence[Move],
+    randoms: Sequence[Random],
+) -> list[NDArray[np.int64]]:
+    """Of each row's view the place that every word comes from; the generators are left as they are.
+
+    The moves are made twice: with the words, since what a view draws may depend on them, and with their places.
+    """
+    randoms = [copy.deepcopy(random) for random in randoms]
+    values = [_read(examples, column, row) for row in rows]
+    places = [[str(place) for place in range(len(words))] for words in values]
+    for name, move in zip(names, moves, strict=True):
+        if name in MOVE_WORDS:
+            places = move(places, column, rows, [copy.deepcopy(random) for random in randoms])
+        values = move(values, column, rows, randoms)
+    return [np.array([int(place) for place in one], np.int64) for one in places]
+
+
+def _following(row: Any, places: NDArray[np.int64]) -> Any:
+    return None if row is None else tags.following(row, places)
 
 
 def _random(seed: int, view: int, key: str) -> Random:
