@@ -256,6 +256,51 @@ DATA = [
 ]  # fmt: skip
 
 
+def rows(*made: dict[str, Any], name: str = "train") -> Files:
+    """JSON lines of forty rows that are good in their way, and of those that are not."""
+    return lines(*map(json.dumps, made), name=f"d/{name}.jsonl")
+
+
+TAGGED = [{"tokens": ["to", f"town{i}"], "tags": ["O", "B-city"]} for i in range(40)]
+SCORED = [{"sentence1": f"a {i}", "sentence2": f"b {i}", "score": i / 8} for i in range(40)]
+VECTORS = [{"text": f"a {i}", "labels": [i % 2, 1 - i % 2, int(i % 3 == 0)]} for i in range(40)]
+NAMED = [{"text": f"a {i}", "labels": ["xy"[i % 2], "z"][: 1 + i % 2]} for i in range(40)]
+TABLE = [{"age": i, "town": "abc"[i % 3], "label": "xy"[i % 2]} for i in range(40)]
+PAIRED = "--data {here}/d --teacher {bert} --student cut --set student.layers=1"
+TAGGING = "--data {here}/d --teacher {bert} --student gru"
+TABULAR = "--data {here}/d --teacher boosting --student mlp"
+
+TASKS = [
+    Bad("fewer tags than words", TAGGING, 3, ("row 41", "2 words", "1 tag"),
+        rows(*TAGGED, {"tokens": ["to", "Rome"], "tags": ["O"]})),
+    Bad("tags that are not BIO", TAGGING, 3, ("row 41, word 2", "'city'", "B-city"),
+        rows(*TAGGED, {"tokens": ["to", "Rome"], "tags": ["O", "city"]})),
+    Bad("words that are a text", f"{TAGGING} --task token-classification", 3, ("row 41", "wanted a list of words"),
+        rows(*TAGGED, {"tokens": "to Rome", "tags": ["O", "B-city"]})),
+    Bad("a text family for tags", HERE, 2, ("token-classification", "gru"), rows(*TAGGED)),
+    Bad("a teacher of texts for tags", f"{TAGGING} --set teacher.fine_tune=never", 3,
+        ("BertForSequenceClassification", "ForTokenClassification"),
+        rows(*TAGGED, {"tokens": ["a", "b", "c"], "tags": ["B-a", "O", "O"]})),  # as many tags as it has classes
+    Bad("a score in words", f"{PAIRED} --task regression", 3, ("row 41", '"score"', "wanted a number"),
+        rows(*({**row, "score": str(row["score"])} for row in SCORED), {**SCORED[0], "score": "much"})),
+    Bad("an endless score", f"{PAIRED} --task regression", 3, ("row 41", "inf", "wanted a number"),
+        rows(*SCORED, {**SCORED[0], "score": float("inf")})),
+    Bad("one score", f"{PAIRED} --task regression", 3, ("1 different scores", "at least two"),
+        rows(*({**row, "score": 2.0} for row in SCORED))),
+    Bad("a temperature for scores", f"{PAIRED} --task regression --temperature 2", 2, ("temperature",), rows(*SCORED)),
+    Bad("half of a pair", PAIRED, 3, ("row 41", "sentence2", "nothing"),
+        rows(*SCORED, {**SCORED[0], "sentence2": None})),
+    Bad("a label vector too short", HERE, 3, ("row 41", "a vector of 2 labels", "3 each"),
+        rows(*VECTORS, {"text": "b", "labels": [0, 1]})),
+    Bad("labels that are no list", f"{HERE} --task multi-label", 3, ("row 1", "wanted a list of labels"),
+        rows(*({**row, "labels": "x"} for row in NAMED))),
+    Bad("a label named twice", HERE, 3, ("row 41", '"x"', "twice"),
+        rows(*NAMED, {"text": "b", "labels": ["x", "x"]})),
+    Bad("a column of mixed types", TABULAR, 3, ("age", "row 41"), rows(*TABLE, {**TABLE[0], "age": "about 12"})),
+    Bad("a teacher of texts for a table", TABULAR.replace("boosting", "{bert}"), 4, ("boosting",), rows(*TABLE)),
+]  # fmt: skip
+
+
 def spoilt(change: Callable[[Path], None]) -> Files:
     """A copy of the teacher, changed, as ``{here}/t``."""
 
@@ -324,7 +369,7 @@ TEACHERS = [
         tensors(lambda held: [held.pop(f"classifier.{name}") for name in ("weight", "bias")])),
 ]  # fmt: skip
 
-BEFORE = [*RECIPES, *DATA, *TEACHERS]
+BEFORE = [*RECIPES, *DATA, *TASKS, *TEACHERS]
 
 
 def test_what_no_memory_holds_is_no_bug(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,9 @@ def init(
     text: Annotated[str, typer.Option("--text", metavar="COLUMN", help="Column of the text.")] = "text",
     label: Annotated[str, typer.Option("--label", metavar="COLUMN", help="Column of the label.")] = "label",
     image: Annotated[str, typer.Option("--image", metavar="COLUMN", help="Column of the image.")] = "image",
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="NAME", help="What is to be learnt; else what the data looks like.")
+    ] = None,
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="Write the recipe here, not to stdout.")
     ] = None,
@@ -50,11 +53,12 @@ def init(
     \b
     Examples:
       understudy init --data tickets.csv
+      understudy init --data ./texts --task sentence-embedding
       understudy init --data ./tickets --label intent --out tickets.yaml
     """
     from understudy.pipeline.init import init as look
 
-    recipe = look(data, text=text, label=label, image=image)
+    recipe = look(data, text=text, label=label, image=image, task=task)
     if out is not None:
         from understudy.errors import UsageError
         from understudy.files import write_text

@@ -57,10 +57,15 @@ class LabelLists:
 def read_lists(table: Table, column: str) -> LabelLists:
     """Lists of names, or of positions where the column names its classes. An empty list means that none holds.
 
+    Vectors of 0 and 1, a place for each label, are read as well where no class has a name: labels are then called by
+    their places, from 0.
+
     Raises:
-        LabelError: a value that is no list of names; the row is named.
+        LabelError: a value that is no list of names, or a vector of another length; the row is named.
     """
     order = table.class_names(column)
+    if order is None and _vectors(table, column):
+        return _read_vectors(table, column)
     found: list[tuple[str, ...] | None] = []
     for row, value in enumerate(table.values(column), start=1):
         if value is None:
@@ -73,6 +78,29 @@ def read_lists(table: Table, column: str) -> LabelLists:
             )
         found.append(tuple(_name(one, order, f'{table.source}, row {row:,}, column "{column}"') for one in value))
     return LabelLists(table.source, tuple(found), order)
+
+
+def _vectors(table: Table, column: str) -> bool:
+    """Whether every list of a column holds 0 and 1 alone, and there is one."""
+    lists = [value for value in table.values(column) if isinstance(value, list | tuple) and value]
+    return bool(lists) and all(isinstance(one, int | float) and one in (0, 1) for value in lists for one in value)
+
+
+def _read_vectors(table: Table, column: str) -> LabelLists:
+    found: list[tuple[str, ...] | None] = []
+    width: int | None = None
+    for row, value in enumerate(table.values(column), start=1):
+        if value is None:
+            found.append(None)
+            continue
+        width = len(value) if width is None else width
+        if not isinstance(value, list | tuple) or len(value) != width:
+            got = f"a vector of {len(value)} labels" if isinstance(value, list | tuple) else _shown(value)
+            raise LabelError(
+                f'{table.source}, row {row:,}: column "{column}" holds {got}, and the rows before have {width} each'
+            )
+        found.append(tuple(str(place) for place, holds in enumerate(value) if holds))
+    return LabelLists(table.source, tuple(found), tuple(str(place) for place in range(width or 0)))
 
 
 def _name(value: Any, order: Sequence[str] | None, where: str) -> str:

@@ -51,7 +51,7 @@ def init(
     kind = "images" if "image" in splits.fields else "tables" if TASKS[found].tabular else "texts"
     head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, kind))]
     sections = {
-        "": [_Line("task", found, "inferred from the columns")],
+        "": [_Line("task", found, "inferred from the columns" if task is None else "as you said")],
         "teacher": [_TEACHERS[kind]],
         "data": [_Line("path", data, ""), *(_Line(key, name, "") for key, name in columns.items())],
         "student": [_student(splits, kind)],

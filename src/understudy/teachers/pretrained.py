@@ -11,6 +11,7 @@ import torch
 
 from understudy.answers import Scale
 from understudy.errors import LabelError, TeacherError
+from understudy.files import read_json
 from understudy.teachers.folder import line, quiet
 from understudy.teachers.labels import Alignment, align
 
@@ -50,6 +51,7 @@ def read_model(
         model, fresh = _load(auto, folder, None, seed=seed)
         if not fresh:
             try:
+                _same_head(model, folder)
                 _same_problem(model, problem)
                 if scale is not None:
                     return model, *_rescaled(model, scale, label_names)
@@ -131,6 +133,19 @@ def _fresh_parts(model: Any, info: Mapping[str, Any], folder: Path, *, relabelle
             f"({', '.join(unread[:3])}); config.json and the weights do not belong together"
         )
     return fresh
+
+
+def _same_head(model: Any, folder: Path) -> None:
+    """Refuses a head of another task whose tensors happen to have the same names: one of texts, of words, of answers.
+
+    The config of what was loaded names its new class, so the folder is asked.
+    """
+    said = [str(name) for name in read_json(folder / "config.json").get("architectures") or [] if "For" in str(name)]
+    wanted = "For" + type(model).__name__.rpartition("For")[2]
+    if said and not any(name.endswith(wanted) for name in said):
+        raise LabelError(
+            f"the teacher is a {said[0]}, and the data wants a model {wanted}; do: --set teacher.fine_tune=always"
+        )
 
 
 def _same_problem(model: Any, problem: str) -> None:
