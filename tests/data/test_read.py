@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from understudy.data import Examples, content_key, digits, leaks, load
 from understudy.errors import UsageError
+from understudy.tasks import LAYOUTS
 
 HUB_SPLITS = {"train": "train", "dev": "validation", "test": "test", "extra": "extra"}  # name -> file
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -340,3 +341,19 @@ def test_a_data_set_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (36, 40, 4)
     assert any("has no labels, as benchmarks hide them" in note for note in splits.notes)
     assert any("not read: extra" in note for note in splits.notes)
+
+
+def test_vectors_of_labels_are_their_places(tmp_path: Path) -> None:
+    """A vector of 0 and 1 says the same as the list of the places that hold."""
+    vectors = [[i % 2, 1 - i % 2, int(i % 3 == 0)] for i in range(40)]
+    said = [None if i == 7 else vector for i, vector in enumerate(vectors)]
+    path = lines(tmp_path / "a.jsonl", [{"text": f"text {i}", "labels": one} for i, one in enumerate(said)])
+    task, splits = load(str(path), layouts=LAYOUTS)
+    assert task == "multi-label"
+    assert splits.label_names == ("0", "1", "2")
+    read = {
+        text: row.tolist()
+        for part in (splits.train, splits.validation, splits.test)
+        for text, row in zip(part.inputs["text"], part.labels, strict=True)
+    }
+    assert read == {f"text {i}": vector for i, vector in enumerate(vectors) if i != 7}
