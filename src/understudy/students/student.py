@@ -16,6 +16,7 @@ from understudy.signals import AGAIN, Plan, depth_of, resolve
 def of_words(signals: Mapping[str, Tensor], places: Tensor | None) -> dict[str, Tensor]:
     """The signals with logits of words in the place of those of a model's own positions.
 
+    >>> import torch
     >>> of_words({"logits": torch.arange(6.0).view(1, 3, 2)}, torch.tensor([[1, -1]]))["logits"][0, 0]
     tensor([2., 3.])
 
