@@ -93,6 +93,7 @@ RUNS = {
     "mrpc-cut": Line("mrpc", HALF),
     "stsb-cut": Line("stsb", HALF),
     "snips-types-static": Line("snips", {**LOOKUP, "teacher.epochs": 3}, slot_types),
+    "squadshifts-cut": Line("squadshifts", {**HALF, "teacher.epochs": 3, "teacher.batch_size": 16, "train.epochs": 4}),
     "snips-types-cut": Line("snips", {**HALF, "teacher.epochs": 3}, slot_types),
     "snips-slots-gru": Line("snips", {**SLOTS, **TAGGER}),
     "snips-slots-conv": Line("snips", {**SLOTS, **TAGGER, "student.family": "conv"}),

@@ -14,6 +14,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "understudy"
 LAYERS = (
     ("errors", "ragged"),  # under everything: whoever fails says so in one tree; rows of different lengths
+    ("passages",),  # a kind of answer
     ("answers", "extras", "files", "records", "tags", "wording"),
     ("encoding",),  # writes its vocabulary files
     ("features",),  # students name the layers that it captures

@@ -147,6 +147,6 @@ def test_ragged_rows_keep_what_they_are() -> None:
     assert [row.tolist() for row in back.rows()] == [[0], [0, 1], [0, 1, 2]]
     assert len(Ragged.of([], like=np.zeros((1, 4)))) == 0
     values = np.arange(12.0).reshape(2, 3, 2)
-    taken = at_places(values, np.array([[2, 0], [1, -1]]))
+    taken = at_places(values, np.array([[2, 0], [4, -1]]))
     assert taken.values.tolist() == [[4, 5], [0, 1], [8, 9]]
     assert taken.lengths.tolist() == [2, 1]

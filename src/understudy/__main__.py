@@ -36,7 +36,8 @@ def _predict(arguments: list[str]) -> int:
     parser = _Parser(
         prog="understudy predict",
         description='JSON lines in ({"text": ...}, {"image": path} or a quoted string), JSON lines out: the same '
-        'object plus label, probabilities and abstained; of {"tokens": [words]} tags and spans.',
+        'object plus label, probabilities and abstained; of {"tokens": [words]} tags and spans, of '
+        '{"question", "context"} an answer.',
     )
     parser.add_argument("folder", metavar="RUN|ARTEFACT", help="a run folder or an artefact folder")
     parser.add_argument("file", metavar="FILE|-", nargs="?", default="-", help="JSON lines; - or nothing is stdin")

@@ -1,4 +1,4 @@
-"""What the numbers of a model mean: one label of several, a score, several labels at once, a vector, or tags of words.
+"""What the numbers of a model mean: one label, a score, several labels at once, a vector, tags of words, or a span.
 
 A task has an answer, and everything that reads logits asks it instead of assuming classes: what is predicted, whether
 a row can be right or wrong, whether a temperature means anything, and which rows have a label at all.
@@ -9,12 +9,14 @@ a row can be right or wrong, whether a temperature means anything, and which row
     labels   [N, K]   int64 [N, K], 0 or 1        -1                int64 [N, K], those that are likely enough
     vector   [N, D]   float32 [N, 1 or 1 + T]     NaN               float32 [N, D], of length 1
     tags     ragged   objects [N], int64 [words]  None              objects [N], int64 [words], the highest of each word
+    span     ragged   objects [N], `Gold`         None              int64 [N, 2], first and last word
 
 A row of vectors is a text. Where vectors are measured, rows come two by two (0 and 1, 2 and 3, ...): the label of both
 is the score of the pair, and behind it what a teacher of width T says of the text, once it was asked.
 
 Logits of tags are a `Ragged` [M, K], a row of K for every word that a model had room for; `understudy.tags` says what
-the numbers of tags mean.
+the numbers of tags mean. Those of spans are a `Ragged` [M, 2], start and end of "no answer" and of every word of a text
+(`understudy.passages`).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from understudy.errors import UsageError, choices
+from understudy.passages import best_spans
 from understudy.ragged import Ragged, as_rows
 
 Array = npt.NDArray[Any]
@@ -59,6 +62,8 @@ class Answer:
         >>> LABELS.predicted(np.array([[1.0, -1.0]]), [0.9, 0.1]).tolist()
         [[0, 1]]
         """
+        if self.name == "span":
+            return best_spans(logits)
         if isinstance(logits, Ragged):
             return logits.holding(logits.values.argmax(axis=1)).rows()
         if self.name == "score":
@@ -75,8 +80,9 @@ LABEL = Answer("label", softens=True, decides=True)
 SCORE = Answer("score", softens=False, decides=False)
 LABELS = Answer("labels", softens=True, decides=True)
 TAGS = Answer("tags", softens=True, decides=True)
+SPAN = Answer("span", softens=True, decides=True)
 VECTOR = Answer("vector", softens=False, decides=False, labelled=False)
-ANSWERS: Mapping[str, Answer] = MappingProxyType({one.name: one for one in (LABEL, SCORE, LABELS, TAGS, VECTOR)})
+ANSWERS: Mapping[str, Answer] = MappingProxyType({one.name: one for one in (LABEL, SCORE, LABELS, TAGS, SPAN, VECTOR)})
 
 
 @dataclass(frozen=True)
@@ -153,16 +159,24 @@ def blank(labels: Array, rows: int) -> Array:
 def agree(ours: Array, theirs: Array) -> npt.NDArray[np.bool_]:
     """bool [N]: which rows two sets of labels or predictions say the same of; a word that nobody spoke of is O.
 
+    A span is what a label says where its text is one of the label's (`understudy.passages.graded`: exact match).
+
     >>> agree(np.array([0, 1]), np.array([0, 2])).tolist(), agree(np.array([[0, 1]]), np.array([[0, 0]])).tolist()
     ([True, False], [False])
     """
+    if ours.dtype.kind != theirs.dtype.kind:
+        golds, spans = (theirs, ours) if theirs.dtype.kind == "O" else (ours, theirs)
+        if golds.dtype.kind == "O":
+            return np.array([one.scores(*span)[0] for one, span in zip(golds, spans.tolist(), strict=True)], bool)
     if ours.dtype.kind == "O":
         return np.array([_alike(a, b) for a, b in zip(ours, theirs, strict=True)], bool)
     same = np.asarray(ours == theirs)
     return same if same.ndim == 1 else np.asarray(same.all(axis=1))
 
 
-def _alike(ours: Array, theirs: Array) -> bool:
+def _alike(ours: Any, theirs: Any) -> bool:
+    if not isinstance(ours, np.ndarray):
+        return bool(ours == theirs)
     most = min(len(ours), len(theirs))
     return bool(np.array_equal(ours[:most], theirs[:most]) and not ours[most:].any() and not theirs[most:].any())
 

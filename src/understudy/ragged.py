@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+NOWHERE = -1  # a place behind the last one of a row
+NOTHING = -2  # a place that there is, and at which nothing is read
+
 
 @dataclass(frozen=True)
 class Ragged:
@@ -140,10 +143,24 @@ def in_order(parts: Sequence[tuple[NDArray[Any], Ragged]]) -> Ragged:
     return Ragged.join([part for _, part in parts]).take(np.argsort(numbers, kind="stable"))
 
 
-def at_places(values: NDArray[Any], places: NDArray[Any]) -> Ragged:
-    """Of values [N, L, K] those at each row's places, int64 [N, W] (-1 behind a row's last one)."""
-    there = places >= 0
+def at_places(values: NDArray[Any], places: NDArray[Any], never: float = 0.0) -> Ragged:
+    """Of values [R, L, K] those at each row's places, which count over the whole batch: r * L + l.
+
+    Args:
+        values: of any models' positions; a row of the batch may have several of R.
+        places: int64 [N, W]; or [N, K, W], where each of the K columns stands at a place of its own. `NOWHERE` behind
+            a row's last one, `NOTHING` where no value is read.
+        never: what is written there instead.
+
+    >>> at_places(np.arange(8.0).reshape(2, 2, 2), np.array([[[1, -1], [2, -1]]])).values.tolist()
+    [[2.0, 5.0]]
+    """
+    flat = values.reshape(-1, values.shape[-1])
+    there = (places if places.ndim == 2 else places[:, 0]) != NOWHERE
     offsets = np.zeros(len(places) + 1, np.int64)
     np.cumsum(there.sum(1), out=offsets[1:])
-    owners = np.nonzero(there)[0]
-    return Ragged(values[owners, places[there]], offsets)
+    if places.ndim == 2:
+        return Ragged(flat[places[there]], offsets)
+    chosen = np.moveaxis(places, 1, 2)[there]
+    found = np.take_along_axis(flat.T, np.maximum(chosen, 0).T, axis=1).T
+    return Ragged(np.where(chosen == NOTHING, np.float32(never), found), offsets)

@@ -19,12 +19,15 @@ class Batch:
         keys: content keys of the rows, [N] strings; rows are joined with stored targets by these.
         inputs: model name -> that model's own encoding of the same rows (``inputs["student"]``, ``inputs["teacher"]``).
         labels: [N] int64, -1 where a row has none; scores and several labels as `understudy.answers` says; tags of
-            words int64 [N, W], -1 where a word has none and behind a row's last one.
+            words int64 [N, W], -1 where a word has none and behind a row's last one; of spans int64 [N, 2].
         masks: name -> float weights of what is counted: ``examples`` [N], ``labelled`` [N] (0 where a row has no
             label, the class weight elsewhere), ``tokens`` [N, L]. A term divides by the sum of the mask it names.
             Where words have tags, ``labelled`` is [N, W], and ``words`` [N, W] are those that every model answers.
+            Where answers are spans, ``labelled`` is [N, 2], start and end, and ``ends`` [N, 2] are those of every row.
         places: where words have tags: model name -> int64 [N, W], where among that model's positions each word's logits
-            are, -1 behind a row's last word; so logits [N, L, K] of any tokenizer become those of words, [N, W, K].
+            are, counted over the batch (r * L + l), -1 behind a row's last word; so logits [R, L, K] of any tokenizer
+            become those of words, [N, W, K]. R is N but where a row is read in several windows. Where answers are
+            spans: [N, 2, W], a start and an end of "no answer" and of every word, and logits become [N, 2, W].
         epoch: passes over the data so far; randomness of a view is a function of (seed, epoch, key).
     """
 

@@ -18,6 +18,8 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "r2": "R²",
         "cosine_spearman": "Spearman correlation of cosines",
         "cosine_pearson": "Pearson correlation of cosines",
+        "span_f1": "F1 of answers",
+        "span_em": "exact match of answers",
     }
 )
 """Names that are more than their key with spaces."""

@@ -65,7 +65,7 @@ class Rows:
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
-        shape = (rows, 4) if law.term.per == "tokens" else (rows,)
+        shape = (rows, *{"tokens": (4,), "ends": (2,)}.get(law.term.per, ()))
         per_row = shape[1:]
         learner, source = sorted(law.term.needs.learner), sorted(law.term.needs.source) or ["logits"]
         theirs = law.teacher or {name: (*per_row, width) for name, (_, width) in zip(source, law.widths, strict=False)}
@@ -78,7 +78,7 @@ class Rows:
         mask = torch.rand(shape, generator=generator) + 0.5  # weights, as of classes
         if rows > 2:
             mask.view(-1)[1 :: 3 if len(shape) == 1 else 5] = 0
-        if law.term.per == "tokens" and rows > 2:
+        if len(shape) == 2 and rows > 2:
             mask[2] = 0  # one row with nothing in it
         if law.term.per == "labelled":
             labels = labels.clone()

@@ -59,6 +59,7 @@ TERMS = (
     TermLaw("soft_labels", match.soft_labels(2.0, divergence=partial(match.forward_kl_top_k, k=3)), variant="top_k"),
     TermLaw("soft_labels", match.soft_labels(2.0), support=(0, 2, 3), variant="support"),
     TermLaw("soft_labels", match.soft_labels(2.0, per="tokens"), variant="tokens"),
+    TermLaw("soft_labels", match.soft_labels(2.0, per="ends"), variant="ends"),
     TermLaw("hard_labels", match.hard_labels(0.3), at_equality=None),
     TermLaw("hard_labels", match.hard_labels(smoothing=0.1), at_equality=None, variant="smoothing"),
     TermLaw("logit_mse", match.logit_mse()),

@@ -33,7 +33,7 @@ def test_every_task_is_complete() -> None:
         assert task.name == name
         assert task.primary in task.metrics
         assert {METRICS[metric].answer for metric in task.metrics} == {task.answer.name}
-        nothing = ("majority", "mean_score", "label_shares", "same_vector", "commonest_tags")
+        nothing = ("majority", "mean_score", "label_shares", "same_vector", "commonest_tags", "opening_words")
         assert task.baselines[0].__name__ in nothing
         assert task_named(name) is task is task_named(task)
 
@@ -52,6 +52,11 @@ ROWS = {
     "tabular-regression": {"age": list(range(30)), "score": [i / 7 for i in range(30)]},
     "multi-label": {"text": ["a", "b"], "labels": [["x"], []]},
     "token-classification": {"tokens": [["a"], ["b", "c"]], "ner_tags": [["O"], ["B-x", "O"]]},
+    "question-answering": {
+        "question": ["a?", "b?"],
+        "context": ["c", "d"],
+        "answers": [{"text": ["c"], "answer_start": [0]}] * 2,
+    },
     "sentence-embedding": {"text": ["a", "b"]},
 }
 

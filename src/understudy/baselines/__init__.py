@@ -8,6 +8,7 @@ one temperature on validation, elsewhere. The test split is not touched here: ``
 from understudy.baselines.classes import majority, pixels_logistic, tfidf_svm
 from understudy.baselines.fitted import Baseline
 from understudy.baselines.scores import label_shares, mean_score, tfidf_ridge, tfidf_svms
+from understudy.baselines.spans import nearest_words, opening_words
 from understudy.baselines.tables import linear_classes, linear_score
 from understudy.baselines.tagging import commonest_tags, linear_tags
 from understudy.baselines.vectors import same_vector, tfidf_vectors
@@ -21,6 +22,8 @@ __all__ = [
     "linear_tags",
     "majority",
     "mean_score",
+    "nearest_words",
+    "opening_words",
     "pixels_logistic",
     "same_vector",
     "tfidf_ridge",

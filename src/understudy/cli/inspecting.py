@@ -59,7 +59,7 @@ def predict(
     """Answers JSON lines with JSON lines, without PyTorch.
 
     Reads {"text": ...} or {"image": path}, and adds label, probabilities and abstained; of {"tokens": [words]} tags and
-    spans.
+    spans; of {"question": ..., "context": ...} answer, start and end.
 
     \b
     Examples:

@@ -132,12 +132,14 @@ class Examples:
     def counts(self, classes: int) -> NDArray[np.int64]:
         """Rows that have each label, or words that have each tag, [classes]; rows without a label do not count.
 
-        Scores belong to no class.
+        Scores and spans belong to no class.
         """
         if self.labels.dtype.kind == "f":
             return np.zeros(classes, np.int64)
         mine = self.labels[self.known]
         if mine.dtype.kind == "O":
+            if len(mine) and not isinstance(mine[0], np.ndarray):
+                return np.zeros(classes, np.int64)
             mine = Ragged.of(list(mine)).values
         return mine.sum(0) if mine.ndim == 2 else np.bincount(mine, minlength=classes).astype(np.int64)
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from understudy.data.ends import Ends
 from understudy.data.examples import Examples
 from understudy.data.words import Words
-from understudy.encoding import Encoder
+from understudy.encoding import Encoder, PassageEncoder
 from understudy.files import content_hash
 from understudy.records import Batch
 
@@ -46,7 +47,11 @@ class Feed:
         self.view = view
         labels = np.array(examples.labels)
         known = examples.known
-        self.words = Words.of(self.encoders, self.features, answered) if labels.dtype.kind == "O" else None
+        self.words: Words | Ends | None = None
+        if any(encoder.kind == PassageEncoder.kind for encoder in encoders.values()):
+            self.words = Ends(labels, self.encoders, self.features)
+        elif labels.dtype.kind == "O":
+            self.words = Words.of(self.encoders, self.features, answered)
         weights = known.astype(np.float32)
         if class_weights is not None:
             weights[known] = np.asarray(class_weights, dtype=np.float32)[labels[known]]
@@ -73,12 +78,20 @@ class Feed:
         masks = {"examples": torch.from_numpy(examples), "labelled": torch.from_numpy(labelled)}
         attention = next(iter(inputs.values())).get("attention_mask")
         if attention is not None:
-            masks["tokens"] = attention * masks["examples"].reshape(-1, *[1] * (attention.ndim - 1))
+            weights = masks["examples"]
+            if len(attention) != len(rows):  # several windows a row
+                weights = weights[torch.from_numpy(self._owners(rows))]
+            masks["tokens"] = attention * weights.reshape(-1, *[1] * (attention.ndim - 1))
         if self.words is None:
             labels = torch.from_numpy(self.labels[rows])
             return Batch(keys=keys, inputs=inputs, labels=labels, masks=masks, epoch=epoch)
         tags, places, more = self.words.batch(self, rows, examples, labelled)
         return Batch(keys=keys, inputs=inputs, labels=tags, masks=masks | more, epoch=epoch, places=places)
+
+    def _owners(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        first, encoder = next(iter(self.encoders.items()))
+        assert isinstance(encoder, PassageEncoder)
+        return encoder.owners(self.features[first], rows)
 
     def _encoded(self, name: str, rows: np.ndarray[Any, Any], keys: tuple[str, ...], epoch: int) -> dict[str, Any]:
         arrays = self.encoders[name].collate(self.features[name], rows)

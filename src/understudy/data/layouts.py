@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from understudy.data.answered import looks_answered
 from understudy.data.problems import nearest
 from understudy.data.tables import Table
 from understudy.data.tabular import readable
@@ -29,7 +30,7 @@ class Layout:
 
     Attributes:
         fields: what rows in memory call its inputs: ``("text",)``, ``("sentence1", "sentence2")``, ``("image",)``,
-            ``("tokens",)``; one of several tuples where a task reads either.
+            ``("tokens",)``, ``("question", "context")``; one of several tuples where a task reads either.
         answer: what its labels are (`understudy.answers`).
         labels: what the column of labels is usually called; the first that is there.
     """
@@ -45,6 +46,7 @@ EVERY = "*"  # in the place of a column: every one but the label's
 TABLES = Layout(((EVERY,),))
 TABLES_OF_SCORES = Layout(((EVERY,),), answer="score", labels=("label", "score"))
 WORDS = Layout((("tokens",),), answer="tags", labels=("tags", "ner_tags", "slot_tags", "label"))
+QUESTIONS = Layout((("question", "context"),), answer="span", labels=("answers",))
 LAYOUTS: Mapping[str, Layout] = {"text-classification": TEXTS, "image-classification": IMAGES}
 
 
@@ -86,9 +88,9 @@ class Columns:
         if said == ("text",) and widths.get(1) not in (None, said):
             said = widths[1]
         if said == ("text",) and 2 in widths and (said[0] not in there or 1 not in widths):
-            said = usual_pair(there) or said
+            said = widths[2] if set(widths[2]) <= set(there) else usual_pair(there) or said
         if len(said) not in widths:
-            wanted = "two columns, such as --text sentence1,sentence2" if 2 in widths else "one column"
+            wanted = f"two columns, such as --text {','.join(widths[2])}" if 2 in widths else "one column"
             raise UsageError(f"--text {text}: this task reads {wanted}; the data has {', '.join(there)}")
         return cls(dict(zip(widths[len(said)], said, strict=True)), label)
 
@@ -114,6 +116,9 @@ def infer(table: Table, layouts: Mapping[str, Layout], *, text: str, image: str,
     there = table.columns
     if image in there:
         return "image-classification", "the task is image-classification: train has an image column"
+    if "question-answering" in layouts and answered(table, text=text, label=label):
+        why = "train has questions, texts and, in the texts, answers"
+        return "question-answering", f"the task is question-answering: {why}"
     if (words := tagged(table, text=text, label=label)) is not None and "token-classification" in layouts:
         why = f'train has words in column "{words[0]}" and, in column "{words[1]}", a tag for each'
         return "token-classification", f"the task is token-classification: {why}"
@@ -158,6 +163,16 @@ def tagged(table: Table, *, text: str, label: str) -> tuple[str, str] | None:
         for sentence, tags in rows
     )
     return (words, found) if rows and fits and any(len(a) == len(b) for a, b in rows) else None
+
+
+def answered(table: Table, *, text: str, label: str) -> bool:
+    """Whether there are questions, texts, and answers with the letters that they begin at."""
+    try:
+        columns = Columns.find(QUESTIONS, table.columns, text=text, image="", label=label)
+    except UsageError:
+        return False
+    wanted = {*columns.inputs.values(), columns.label}
+    return wanted <= set(table.columns) and looks_answered(table.values(columns.label))
 
 
 def _is_table(table: Table, rest: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.answers import Scale, blank
+from understudy.data.answered import ENDS, read_answers, unanswered
 from understudy.data.examples import Examples, Splits
 from understudy.data.labels import positions, read_labels, vocabulary
 from understudy.data.layouts import LAYOUTS, Columns, Layout, infer, layout_of, need_columns
@@ -49,7 +50,7 @@ def load(
         task: a key of ``layouts``; None takes the one that the columns are for.
         text: name of the column of texts, or of lists of words; two names with a comma between them are a pair.
         label: name of the column of labels: names (strings, integers, booleans or a ClassLabel), scores, lists of
-            names, or a tag for every word, as the task wants them; null is "no label".
+            names, a tag for every word, or answers and where they begin, as the task wants them; null is "no label".
         image: name of the column of images (bytes, Hugging Face images, or paths from the file's folder).
         seed: seed of the split.
         validation_share: share of the rows, (0, 1), for a validation split that is not there.
@@ -58,8 +59,8 @@ def load(
 
     Returns:
         The task and the splits. Inputs are ``{"text": [...]}``, ``{"sentence1": [...], "sentence2": [...]}``,
-        ``{"image": [...]}`` or ``{"tokens": [[...]]}`` whatever the columns are called. What gives vectors reads one
-        text (`data.sentences`).
+        ``{"image": [...]}``, ``{"tokens": [[...]]}`` or ``{"question": [...], "context": [...]}`` whatever the columns
+        are called. What gives vectors reads one text (`data.sentences`).
 
     Raises:
         UsageError: an unknown task, or impossible shares.
@@ -177,6 +178,18 @@ def _tags(
     return {split: numbered(one, names, seen=seen) for split, one in said.items()}, names, None
 
 
+def _spans(
+    tables: Mapping[str, Table], columns: Columns, notes: list[str]
+) -> tuple[dict[str, Labels], tuple[str, ...], Scale | None]:
+    said = {name: read_answers(table, columns.label, columns.inputs["context"]) for name, table in tables.items()}
+    for split, rows in said.items():
+        if count := unanswered(rows):
+            notes.append(f"{count:,} of {len(rows):,} {split} questions have no answer in their text")
+    if not unanswered(said["train"]):
+        notes.append("every training question has an answer, so no model here will say that there is none")
+    return said, ENDS, None
+
+
 def _scores(
     tables: Mapping[str, Table], columns: Columns, notes: list[str]
 ) -> tuple[dict[str, Labels], tuple[str, ...], Scale | None]:
@@ -197,7 +210,7 @@ def _scores(
     return {split: scale.there(scores) for split, scores in said.items()}, (column,), scale
 
 
-_READERS = {"label": _classes, "labels": _several, "score": _scores, "tags": _tags}
+_READERS = {"label": _classes, "labels": _several, "score": _scores, "tags": _tags, "span": _spans}
 
 
 def _unlabelled(

@@ -8,6 +8,7 @@ An encoder turns raw columns into features (`Ragged` ids, or uint8 pixels) and f
     subwords  input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers
     tokens    input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers that tag words
     affixes   part_ids int64 [N, L, 5], attention_mask int64 [N, L]           small networks that tag words
+    passages  input_ids, attention_mask [, token_type_ids]  int64 [R, L]      transformers that point at words of a text
     pixels    pixels uint8 [N, C, H, W]                                       images
     table     features float32 [N, F]                                         rows of a table
 """
@@ -21,6 +22,7 @@ from typing import Any
 from understudy.encoding.affixes import AffixEncoder
 from understudy.encoding.features import Encoder, Features, Pairs, RowError
 from understudy.encoding.pairs import PairEncoder
+from understudy.encoding.passages import PassageEncoder
 from understudy.encoding.pixels import PixelEncoder
 from understudy.encoding.sequences import SequenceEncoder
 from understudy.encoding.subwords import SubwordEncoder
@@ -36,6 +38,7 @@ __all__ = [
     "Features",
     "PairEncoder",
     "Pairs",
+    "PassageEncoder",
     "PixelEncoder",
     "Ragged",
     "RowError",
@@ -55,7 +58,7 @@ def load_encoder(folder: Path | str, entry: Mapping[str, Any]) -> Encoder:
     """
     known = (
         *(WordEncoder, SequenceEncoder, PairEncoder, SubwordEncoder),
-        *(TokenEncoder, AffixEncoder, PixelEncoder, TableEncoder),
+        *(TokenEncoder, AffixEncoder, PassageEncoder, PixelEncoder, TableEncoder),
     )
     kinds: dict[str, Any] = {encoder.kind: encoder for encoder in known}
     kind = str(entry.get("kind"))

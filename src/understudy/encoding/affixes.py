@@ -19,11 +19,11 @@ from zlib import crc32
 import numpy as np
 
 from understudy.encoding.features import columns
-from understudy.encoding.tokens import FIELD, NOWHERE, sentence
+from understudy.encoding.tokens import FIELD, sentence
 from understudy.encoding.vocabulary import FILE, read_words, write_words
 from understudy.errors import UsageError
 from understudy.files import content_hash
-from understudy.ragged import Ragged
+from understudy.ragged import NOWHERE, Ragged
 
 PADDING = 0
 FIRST = 1  # the id of the first word
@@ -105,10 +105,13 @@ class AffixEncoder:
         return {"part_ids": ids, "attention_mask": mask.astype(np.int64)}
 
     def places(self, features: Ragged, indices: Sequence[int] | np.ndarray, width: int | None = None) -> np.ndarray:
-        """int64 [N, W]: where each word's logits are, -1 behind a row's last word; W the most words of the rows."""
+        """int64 [N, W]: where each word's logits are, counted over the batch, n * L + l; -1 behind a row's last word; W
+        the most words of the rows."""
         lengths = features.lengths[np.asarray(indices, np.int64)]
-        place = np.arange(max(1, int(lengths.max(initial=1))) if width is None else width)
-        return np.where(place < lengths[:, None], place, NOWHERE)
+        length = max(1, int(lengths.max(initial=1)))
+        place = np.arange(length if width is None else width)
+        rows = np.arange(len(lengths))[:, None]
+        return np.where(place < lengths[:, None], rows * length + place, NOWHERE)
 
     def answered(self, features: Ragged) -> np.ndarray:
         """int64 [N]: words of each row that there was room for."""

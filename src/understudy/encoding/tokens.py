@@ -19,10 +19,9 @@ from understudy.encoding.subwords import FILE
 from understudy.errors import StoreError, UsageError
 from understudy.extras import require
 from understudy.files import content_hash, write_bytes
-from understudy.ragged import Ragged
+from understudy.ragged import NOWHERE, Ragged
 
 FIELD = "tokens"
-NOWHERE = -1  # behind the last word of a row
 _MEMO = 100_000  # words remembered
 
 
@@ -123,8 +122,11 @@ class TokenEncoder:
         return inputs
 
     def places(self, features: Pieces, indices: Sequence[int] | np.ndarray, width: int | None = None) -> np.ndarray:
-        """int64 [N, W]: where each word's logits are, -1 behind a row's last word; W the most words of the rows."""
-        return features.starts.take(indices).padded(NOWHERE, width)
+        """int64 [N, W]: where each word's logits are, counted over the batch, n * L + l; -1 behind a row's last word; W
+        the most words of the rows."""
+        length = max(1, int(features.ids.lengths[np.asarray(indices, np.int64)].max(initial=1)))
+        some = features.starts.take(indices)
+        return some.holding(some.owners * length + some.values).padded(NOWHERE, width)
 
     def answered(self, features: Pieces) -> np.ndarray:
         """int64 [N]: words of each row that there was room for."""

@@ -1,5 +1,6 @@
 """What was kept, what was lost, how fast it is, what it cost, and whether distilling was worth it."""
 
+from understudy.evaluation.answers import moved_answers
 from understudy.evaluation.compare import compare, measure
 from understudy.evaluation.cost import cost
 from understudy.evaluation.entities import span_facts
@@ -20,6 +21,7 @@ __all__ = [
     "gate",
     "latency",
     "measure",
+    "moved_answers",
     "out_of_scope",
     "per_class",
     "span_facts",

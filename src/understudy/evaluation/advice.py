@@ -17,6 +17,7 @@ _LOOK_AT = {
     "label": "the classes that lost most",
     "labels": "the labels that lost most",
     "score": "the rows where it is farthest from the teacher",
+    "span": "the questions whose answers moved",
     "vector": "the texts whose neighbours changed most",
 }
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.answers import TAGS, agree
+from understudy.answers import SPAN, TAGS, agree
 from understudy.errors import LabelError, choices
 from understudy.evaluation.entities import per_type
 from understudy.evaluation.scored import Scored
@@ -24,7 +24,7 @@ from understudy.statistics.metrics import Array
 
 def per_class(teacher: Scored, artefact: Scored, *, label_names: Sequence[str]) -> list[dict[str, Any]]:
     """Recall of teacher and artefact per class, the greatest loss first; of several labels and of entities their F1; of
-    scores nothing.
+    scores and of answers in a text nothing.
 
     ``p_value`` is the exact McNemar test on the rows of that class, adjusted over the classes (Benjamini-Hochberg).
     Classes without test rows have no recall and are left out.
@@ -33,7 +33,7 @@ def per_class(teacher: Scored, artefact: Scored, *, label_names: Sequence[str]) 
         ``{"label", "teacher", "artefact", "p_value", "rows"}`` per class; of several labels ``threshold`` and
         ``average_precision`` {"teacher", "artefact"} too, and ``measure`` says what was measured where it is no recall.
     """
-    if not teacher.answer.decides:
+    if not teacher.answer.decides or teacher.answer is SPAN:
         return []
     if teacher.answer is TAGS:
         return per_type(teacher, artefact, label_names=label_names)

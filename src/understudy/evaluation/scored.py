@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from understudy.answers import LABEL, TAGS, VECTOR, Answer, agree, known, sigmoid
+from understudy.answers import LABEL, SPAN, TAGS, VECTOR, Answer, agree, known, sigmoid
 from understudy.errors import DataError, NonFiniteError
+from understudy.passages import NEVER, ends_of, shares, sureness
 from understudy.ragged import Ragged
 from understudy.statistics import best_thresholds, fit_binary_temperature, fit_temperature, softmax, threshold_for
 from understudy.statistics.metrics import Array
@@ -23,7 +24,7 @@ class Scored:
     Attributes:
         name: of the model, for messages.
         logits: [N, K] scores; the decision values of a linear model serve as well. A label that the model does not
-            know has -inf. Of tags a `Ragged`, a row of K for every word that the model had room for.
+            know has -inf. Of tags a `Ragged`, a row of K for every word that the model had room for; of spans one of 2.
         labels: [N] in [0, K), or what another answer wants (`understudy.answers`).
         temperature: fitted on validation; see :func:`calibrated`.
         threshold: calibrated confidence below which the model abstains, chosen on validation; None where it never does.
@@ -59,7 +60,7 @@ class Scored:
         if not len(labels) or not known(labels).all():
             bare = f"{int((~known(labels)).sum())} of {len(labels)} rows have no label" if len(labels) else "no row"
             raise DataError(f"{self.name}: wanted labelled rows, got {bare}: measure on labelled rows only")
-        if self.answer is TAGS:
+        if self.answer in (TAGS, SPAN):
             if not isinstance(logits, Ragged) or len(logits) != len(labels):
                 raise DataError(
                     f"{self.name}: wanted logits of the words of {len(labels)} rows, got {len(logits)} rows"
@@ -86,48 +87,58 @@ class Scored:
 
     @cached_property
     def correct(self) -> Array:
-        """[N] bool: of several labels all of them, of tags every word's. A score is neither right nor wrong."""
+        """[N] bool: of several labels all of them, of tags every word's, of a span its text. A score is neither right
+        nor wrong."""
         return agree(self.predicted, self.labels)
 
     @cached_property
     def probabilities(self) -> Array:
         """[N, K] fp64, calibrated: softmax(logits / temperature), or the sigmoid of each of several labels; of tags
-        [M, K], those of each word."""
+        [M, K], those of each word; of spans [M, 2], those of each word to be the first and the last."""
         return self._shares(self.temperature)
 
     @cached_property
     def confidence(self) -> Array:
-        """[N] fp64, how likely the row is right: the highest probability; of several labels and of tags the product."""
+        """[N] fp64, how likely the row is right: the highest probability; of several labels and of tags the product, of
+        a span that of both its ends."""
         sure = self._sureness(self.probabilities)
-        if not isinstance(self.logits, Ragged):
+        if not self._by_word:
             return sure
         return np.exp(np.bincount(self.logits.owners, weights=np.log(sure), minlength=len(self.logits)))
 
     @cached_property
     def judged(self) -> tuple[Array, Array]:
         """Confidence and correctness of whatever is given a probability of its own: rows, or words that have tags."""
-        if not isinstance(self.logits, Ragged):
+        if not self._by_word:
             return self.confidence, self.correct
         return self._sureness(self.probabilities), self._words_right
 
     @cached_property
     def judged_before(self) -> tuple[Array, Array]:
         """The same at temperature 1."""
-        right = self._words_right if isinstance(self.logits, Ragged) else self.correct
+        right = self._words_right if self._by_word else self.correct
         return self._sureness(self._shares(1.0)), right
+
+    @property
+    def _by_word(self) -> bool:
+        return self.answer is TAGS
 
     @property
     def _words_right(self) -> Array:
         return np.asarray(self.logits.values.argmax(axis=1) == spoken(self.labels, self.logits))
 
     def _shares(self, temperature: float) -> Array:
+        if self.answer is SPAN:
+            return shares(self.logits, temperature).values
         flat = values_of(self.logits)
         return softmax(flat, temperature=temperature) if self.answer in (LABEL, TAGS) else sigmoid(flat / temperature)
 
-    def _sureness(self, shares: Array) -> Array:
+    def _sureness(self, likely: Array) -> Array:
+        if self.answer is SPAN:
+            return sureness(self.logits.holding(likely), self.predicted)
         if self.answer in (LABEL, TAGS):
-            return shares.max(axis=1)
-        return np.where(self.predicted > 0, shares, 1 - shares).prod(axis=1)
+            return likely.max(axis=1)
+        return np.where(self.predicted > 0, likely, 1 - likely).prod(axis=1)
 
 
 def calibrated(
@@ -178,6 +189,9 @@ def calibration_of(answer: Answer, logits: Any, labels: Array) -> tuple[float, t
     """
     if not answer.softens:
         return 1.0, None
+    if answer is SPAN:
+        both = np.moveaxis(logits.padded(NEVER), 2, 1)  # a start and an end to choose in every row
+        return fit_temperature(both.reshape(-1, both.shape[2]), ends_of(labels).ravel()), None
     if isinstance(logits, Ragged):
         return fit_temperature(logits.values, spoken(labels, logits)), None
     if answer is LABEL:

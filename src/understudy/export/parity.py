@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.answers import unit
+from understudy.answers import SPAN, unit
 from understudy.errors import UsageError
 from understudy.ragged import Ragged
 
@@ -45,6 +45,7 @@ def parity(
     *,
     most_error: float | None = None,
     least_agreement: float | None = None,
+    spans: bool = False,
 ) -> dict[str, Any]:
     """How far a candidate's logits are from the reference's on the same rows.
 
@@ -57,11 +58,13 @@ def parity(
         candidate: logits [N, K] of the model that ships.
         most_error: the gate on the largest absolute difference, in logits.
         least_agreement: the gate on the share of rows with the same best label, 0..1.
+        spans: whether they are logits of answers in a text, whose rows agree where their answers do.
 
     Returns:
         ``rows``, ``max_abs_error`` and ``mean_abs_error`` in logits, ``agreement`` 0..1, and ``passed``. A candidate
         with a number that is not finite agrees nowhere on that row and has an infinite error.
     """
+    answers = [SPAN.predicted(one) for one in (reference, candidate)] if spans else None
     reference, candidate = _numbers(reference), _numbers(candidate)
     if reference.shape != candidate.shape or reference.ndim != 2 or not len(reference):
         raise UsageError(f"parity wants two arrays [N, K] with N > 0, got {reference.shape} and {candidate.shape}")
@@ -72,7 +75,7 @@ def parity(
         "rows": len(reference),
         "max_abs_error": float(error.max()),
         "mean_abs_error": float(error.mean()),
-        "agreement": float(same.mean()),
+        "agreement": float(same.mean() if answers is None else (answers[0] == answers[1]).all(axis=1).mean()),
     }
     passed = (most_error is None or found["max_abs_error"] <= most_error) and (
         least_agreement is None or found["agreement"] >= least_agreement

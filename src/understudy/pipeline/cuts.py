@@ -19,7 +19,7 @@ from understudy.pipeline.material import Material
 from understudy.teachers import Loaded
 
 ROWS, BATCH = 256, 32  # training rows on which importance is measured, and how many at once
-WRAPPERS = (students.Normalised, students.Embedder)
+WRAPPERS = (students.Normalised, students.Embedder, students.Reader)
 LISTED = 32  # entries of a list that run.json shows
 
 

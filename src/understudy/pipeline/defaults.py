@@ -35,6 +35,7 @@ _TABLE = {"epochs": 60, "batch_size": 32, "learning_rate": 3e-3}  # a table of s
 _TAGS = {"buckets": 8192}  # beside unknown words they hold the beginnings, ends and shapes of all
 _OF_TASK: dict[str, dict[str, dict[str, Any]]] = {
     "sentence-embedding": {"static": {"epochs": 4, "batch_size": 256, "learning_rate": 5e-3, "feature_dropout": 0.0}},
+    "question-answering": {"cut": {"epochs": 3, "batch_size": 16, "temperature": 2.0}},
     "token-classification": {"conv": _TAGS, "gru": _TAGS},
 }
 """Dials of a family that are others for one task."""

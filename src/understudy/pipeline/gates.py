@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from understudy import export, runtime, students
-from understudy.answers import VECTOR
+from understudy.answers import SPAN, VECTOR
 from understudy.data import Examples
 from understudy.evaluation import gate, latency
 from understudy.pipeline.exits import score_every
@@ -41,7 +41,8 @@ def parity_of(material: Material, kind: Apprentice, student: nn.Module, exact: P
         if material.task.answer is VECTOR:
             theirs = runtime.load(exact).logits(raw_rows(rows))
             return export.vector_parity(ours, theirs, most_error=VECTOR_PARITY)
-        return export.parity(ours, runtime.load(exact).logits(raw_rows(rows)), most_error=PARITY)
+        theirs = runtime.load(exact).logits(raw_rows(rows))
+        return export.parity(ours, theirs, most_error=PARITY, spans=material.task.answer is SPAN)
     every, theirs = score_every(student, kind.encoder, rows.inputs), runtime.load(exact).every_exit(raw_rows(rows))[0]
     whole = export.parity(np.concatenate(every), np.concatenate(theirs), most_error=PARITY)
     each = [export.parity(a, b, most_error=PARITY) for a, b in zip(every, theirs, strict=True)]

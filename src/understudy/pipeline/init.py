@@ -12,6 +12,8 @@ import yaml
 
 from understudy import tags
 from understudy.data import Splits, load
+from understudy.data.answered import unanswered
+from understudy.passages import LONGEST
 from understudy.ragged import Ragged
 from understudy.tasks import LAYOUTS, TASKS
 
@@ -85,6 +87,8 @@ def _known_to(splits: Splits) -> str:
         what = "pairs" if splits.couples else "rows"
         return f"so few test {what} know a correlation of 0.9 only to about ±{wide:.1f} points (hundredths)"
     wide = 196 * np.sqrt(0.9 * 0.1 / rows)
+    if _questions(splits):
+        return f"so few test rows know an exact match of 90 % only to about ±{wide:.1f} points"
     what = "a share of 90 % of rows with all labels right" if splits.train.labels.ndim == 2 else "an accuracy of 90 %"
     return f"so few test rows know {what} only to about ±{wide:.1f} points"
 
@@ -94,6 +98,8 @@ def _classes(splits: Splits) -> str:
         return "no labels: vectors are learnt of texts alone, and validation and test are pairs of texts"
     if splits.scale is not None:
         return ""  # the notes of the data say where the scores lie
+    if _questions(splits):
+        return _answers(splits)
     if splits.train.labels.dtype.kind == "O":
         return _entities(splits)
     counts = splits.train.counts(len(splits.label_names))
@@ -107,6 +113,19 @@ def _classes(splits: Splits) -> str:
     share, names = 100 * counts[largest] / counts.sum(), splits.label_names
     most = f"{names[largest]} ({counts[largest]:,} training rows, {share:.1f} %)"
     return f"{len(counts)} classes; largest {most}, smallest {names[smallest]} ({counts[smallest]:,})"
+
+
+def _questions(splits: Splits) -> bool:
+    return "context" in splits.fields
+
+
+def _answers(splits: Splits) -> str:
+    golds = splits.train.labels[splits.train.known]
+    lengths = np.array([last - first + 1 for gold in golds for first, last in [gold.target] if first])
+    bare, longer = unanswered(golds), int((lengths > LONGEST).sum())
+    median = f"median {int(np.median(lengths))}, longest {int(lengths.max())}" if len(lengths) else "none"
+    more = f"; {longer:,} are longer than the {LONGEST} that a model may say" if longer else ""
+    return f"words of an answer: {median}{more}; {bare:,} of {len(golds):,} training questions have none in their text"
 
 
 def _entities(splits: Splits) -> str:
@@ -159,6 +178,8 @@ def _student(splits: Splits, kind: str) -> _Line:
         return _Line("family", "mlp", "a few matrix products in the place of many trees")
     if splits.pairs:
         return _Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")
+    if _questions(splits):
+        return _Line("family", "cut", "half of the teacher's layers: a question wants words of both texts side by side")
     if splits.train.labels.dtype.kind == "O":
         return _Line("family", "gru", "reads each sentence from both sides; conv is quicker, cut follows the teacher")
     why = "a bag of word vectors, no attention at run time; where word order matters (sentiment), try gru or cut"

@@ -44,6 +44,7 @@ _NOTHING = {
     "labels": "the commonest labels",
     "vector": "the same vector for every text",
     "tags": "the commonest tag of each word",
+    "span": "the first words of each text",
 }
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from understudy import runtime
-from understudy.answers import LABEL, TAGS, VECTOR
+from understudy.answers import LABEL, SPAN, TAGS, VECTOR
 from understudy.encoding.tokens import FIELD
-from understudy.evaluation import Scored, disagreements, span_facts
+from understudy.evaluation import Scored, disagreements, moved_answers, span_facts
 from understudy.pipeline.exits import left
 from understudy.pipeline.forms import raw_rows
 from understudy.pipeline.journal import Facts
@@ -60,6 +60,8 @@ def evidence(
     if material.task.answer is TAGS:
         words = [row[FIELD] for row in rows]
         found["spans"] = span_facts(words, teacher, artefact, label_names=material.splits.label_names)
+    elif material.task.answer is SPAN:
+        found["answers"] = moved_answers(material.splits.test.inputs["question"], teacher, artefact)
     elif not one_label:
         found["apart"] = [_apart(material, scored, rows[i], i) for i in apart]
     if vectors:
@@ -199,6 +201,8 @@ def _how(material: Material) -> dict[str, str]:
         "label": "one temperature per model, fitted on validation; ECE over 15 bins of equal width",
         "labels": "one temperature per model and one threshold per label, chosen on validation; a row is right where "
         "all of its labels are",
+        "span": "one temperature per model, fitted on starts and ends of validation; an answer is as sure as both "
+        "of its ends; ECE over 15 bins",
         "tags": "one temperature per model, fitted on the words of validation; ECE of words, over 15 bins",
     }
     speed = f"on {threads} thread{'s' if threads != 1 else ''}, from the raw input to the answer"

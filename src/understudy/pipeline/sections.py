@@ -318,7 +318,7 @@ class Recipe(Section):
     task: Name | None = Field(
         None,
         description="text-classification, pair-classification, multi-label, regression, token-classification, "
-        "sentence-embedding, "
+        "question-answering, sentence-embedding, "
         "image-classification, tabular-classification or tabular-regression; "
         "from the columns and the labels when unset.",
     )

@@ -352,7 +352,7 @@ def _task_of(data: Splits) -> str:
     if data.scale is not None:
         return "regression"
     if data.train.labels.dtype.kind == "O":
-        return "token-classification"
+        return "question-answering" if "context" in data.train.inputs else "token-classification"
     if data.train.labels.ndim == 2:
         return "multi-label"
     return "pair-classification" if data.pairs else "text-classification"

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from understudy import students
-from understudy.answers import TAGS
+from understudy.answers import SPAN, TAGS
+from understudy.data.answered import unanswered
 from understudy.data.feed import Feed
 from understudy.data.views import shift
-from understudy.encoding import PixelEncoder, TokenEncoder, load_encoder
+from understudy.encoding import PassageEncoder, PixelEncoder, TokenEncoder, load_encoder
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
 from understudy.pipeline.cuts import Cut
@@ -27,6 +28,7 @@ from understudy.pipeline.recipe import Recipe
 from understudy.pipeline.watching import watching
 from understudy.targets.lock import locked
 from understudy.tasks.image_classification import pixel_encoder, pixel_statistics
+from understudy.tasks.question_answering import passage_encoder, said_of_windows
 from understudy.tasks.text_classification import subword_encoder
 from understudy.tasks.token_classification import said_of_limit, token_encoder
 from understudy.teachers import Loaded, boosting, describe, open_teacher, settle
@@ -78,7 +80,7 @@ def _met(material: Material, given: Loaded) -> Loaded:
             f"the teacher is a function of raw rows ({given.description}), which cannot run in a training step: "
             "use teacher.targets=stored, with an objective that reads nothing but its logits"
         )
-    if given.ask is not None and material.task.answer is TAGS:
+    if given.ask is not None and material.task.answer in (TAGS, SPAN):
         raise TeacherError(
             f"the teacher is a function of raw rows ({given.description}), and a {material.task.name} wants logits of "
             "words: name the folder of a transformers model"
@@ -168,9 +170,11 @@ def open_given(material: Material) -> Loaded:
 
 def _shortened(loaded: Loaded, material: Material) -> Loaded:
     """The same teacher with its length limit drawn from the data: what never is longer than 40 needs no 256."""
+    theirs: Any = loaded.encoder
+    if isinstance(theirs, PassageEncoder):
+        return _windowed(loaded, theirs, material)
     if loaded.tokenizer is None or material.recipe.data.limit is not None:
         return loaded
-    theirs: Any = loaded.encoder
     if isinstance(theirs, TokenEncoder):
         words = token_encoder(
             loaded.tokenizer, material.splits.train.inputs, positions=loaded.positions, token_types=theirs.token_types
@@ -186,6 +190,16 @@ def _shortened(loaded: Loaded, material: Material) -> Loaded:
     return replace(
         loaded, encoder=encoder, notes=(*loaded.notes, f"texts are read up to {encoder.limit} sub-word tokens")
     )
+
+
+def _windowed(loaded: Loaded, theirs: PassageEncoder, material: Material) -> Loaded:
+    """The same teacher with windows drawn from the data, which says "no answer" only where the data does."""
+    train = material.splits.train
+    encoder = passage_encoder(
+        loaded.tokenizer, train.inputs, positions=loaded.positions, token_types=theirs.token_types,
+        unanswerable=unanswered(train.labels) > 0, limit=material.recipe.data.limit,
+    )  # fmt: skip
+    return replace(loaded, encoder=encoder, notes=(*loaded.notes, said_of_windows(encoder, train.inputs)))
 
 
 def family(

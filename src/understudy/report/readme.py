@@ -28,6 +28,8 @@ ANSWER = {
     "score": "`score`, on the scale of the data",
     "labels": "`labels`, those whose probability reaches their own threshold (there may be none), and `probabilities`",
     "tags": "`tags`, one for each word, and `spans`, the entities that they spell out",
+    "span": "`answer` (empty where there is none), `start` and `end` (its letters in the context, from one up to the "
+    "other) and `probability`",
     "vector": "`embedding`, a list of numbers of length 1; `model.embed(texts)` gives them as an array",
 }
 WEAK = {"labels": "labels", "tags": "types of entities"}
@@ -37,6 +39,7 @@ LIMIT = {
     "score": "It always answers with a score, for rows unlike those of training too, and never says how sure it is.",
     "labels": "It knows its labels and no other: whatever lies outside them gets none, or a wrong one.",
     "tags": "It knows its types and no other; a word behind its limit is never part of an entity.",
+    "span": "It only ever answers in the words of the context, at most 30 of them, whether or not they are right.",
     "vector": "Cosines mean what the teacher's mean, on texts like those of training; no vector says how sure it is.",
 }
 
@@ -183,7 +186,7 @@ def _gates(facts: Facts) -> str:
 
 def _labels(facts: Facts) -> str:
     names = [safe(formats.clip(name, 80)) for name in dig(facts.run, "labels", "names") or []]
-    if not names or facts.answer in ("score", "vector"):
+    if not names or facts.answer in ("score", "span", "vector"):
         return ""
     shown = ", ".join(names[:200]) + (f", … ({len(names)} in all)" if len(names) > 200 else "")
     sentence = dig(facts.run, "labels", "sentence")

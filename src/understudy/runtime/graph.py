@@ -11,6 +11,7 @@ import numpy as np
 from understudy.encoding import Encoder
 from understudy.errors import ArtefactError
 from understudy.extras import require
+from understudy.passages import NEVER
 from understudy.ragged import Ragged, at_places, in_order
 
 
@@ -53,7 +54,7 @@ class GraphModel:
             logits = self.run(inputs)["logits"]
             if logits.ndim == 3:
                 answering: Any = encoder
-                words.append((rows, at_places(logits, answering.places(features, rows))))
+                words.append((rows, at_places(logits, answering.places(features, rows), NEVER)))
                 continue
             if found is None:
                 found = np.empty((len(features), logits.shape[1]), logits.dtype)

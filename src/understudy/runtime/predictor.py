@@ -242,6 +242,10 @@ def _load(folder: Path, *, threads: int) -> Predictor:
         from understudy.runtime.tagger import Tagger
 
         return Tagger(manifest, encoder, model)
+    if manifest.get("answer") == "span":
+        from understudy.runtime.reader import Reader
+
+        return Reader(manifest, encoder, model)
     return Predictor(manifest, encoder, model)
 
 

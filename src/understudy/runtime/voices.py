@@ -9,6 +9,7 @@ import numpy as np
 
 from understudy.answers import LABELS, Scale, sigmoid, unit
 from understudy.errors import ArtefactError, UsageError
+from understudy.passages import best_spans, shares, sureness
 from understudy.ragged import Ragged
 
 
@@ -147,12 +148,34 @@ class Tags:
         return [{"tags": best[row]} for row in range(len(best))]
 
 
-VOICES: Mapping[str, type[OneLabel] | type[Score] | type[Several] | type[Vector] | type[Tags]] = {
+class Span:
+    """``span``, first and last word of the answer, (0, 0) where there is none, and its ``probability``."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self._temperature = float(manifest["temperature"])
+        self.nothing = Ragged(np.zeros((0, 2), np.float32), np.zeros(1, np.int64))
+
+    def probabilities(self, logits: Ragged) -> Ragged:
+        """Of "no answer" and of every word, to be the first of the answer and to be the last."""
+        return shares(finite(logits), self._temperature)
+
+    numbers = probabilities
+
+    def said(self, logits: Ragged) -> list[dict[str, Any]]:
+        """See the class."""
+        likely = self.probabilities(logits)
+        spans = best_spans(logits)
+        sure = sureness(likely, spans).tolist()
+        return [{"span": tuple(span), "probability": p} for span, p in zip(spans.tolist(), sure, strict=True)]
+
+
+VOICES: Mapping[str, type[OneLabel] | type[Score] | type[Several] | type[Vector] | type[Tags] | type[Span]] = {
     "label": OneLabel,
     "score": Score,
     "labels": Several,
     "vector": Vector,
     "tags": Tags,
+    "span": Span,
 }
 
 
@@ -191,15 +214,15 @@ def finite(logits: Any) -> Any:
 
 
 def same_answers(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> float:
-    """Share of rows with the same label, labels or tags; of scores, those that differ by less than a thousandth; of
-    vectors, those with a cosine above .999.
+    """Share of rows with the same label, labels, tags or answer; of scores, those that differ by under a thousandth;
+    of vectors, those with a cosine above .999.
 
     >>> same_answers([{"score": 1.0}], [{"score": 1.0001}]), same_answers([{"label": "a"}], [{"label": "b"}])
     (1.0, 0.0)
     """
     if len(ours) != len(theirs) or not ours:
         return 0.0
-    key = next(name for name in ("label", "score", "labels", "embedding", "tags") if name in ours[0])
+    key = next(name for name in ("label", "score", "labels", "embedding", "tags", "answer") if name in ours[0])
     if key == "embedding":
         same = [float(np.dot(a[key], b[key])) > 0.999 for a, b in zip(ours, theirs, strict=True)]
     elif key == "score":

@@ -100,7 +100,7 @@ def difference(
     Args:
         metric: a metric or its name.
         labels: [N], or [N, K] of several labels.
-        ours: of the same shape, or with an axis [S, ...] for S seeds before it.
+        ours: what was said of them, or with an axis [S, ...] for S seeds before it.
         theirs: of the same shape.
         seed: of the resampling.
         draws: resamples.
@@ -114,7 +114,9 @@ def difference(
         DataError: shapes that do not fit.
     """
     metric = metric_named(metric)
-    mine, other = (one if one.ndim > np.ndim(labels) else one[None] for one in map(np.asarray, (ours, theirs)))
+    mine, other = (
+        one if one.ndim > metric.dimensions(labels) else one[None] for one in map(np.asarray, (ours, theirs))
+    )
     if mine.shape[:2] != other.shape[:2]:  # vectors may differ in width
         raise DataError(
             f"a paired difference needs the same rows and seeds on both sides, got {mine.shape} and {other.shape}"

@@ -52,6 +52,10 @@ class Metric:
         """
         raise NotImplementedError
 
+    def dimensions(self, labels: npt.ArrayLike) -> int:
+        """How many axes what is said of the rows has: as many as their labels."""
+        return np.ndim(labels)
+
     def gain(self, ours: float, theirs: float) -> float:
         """By how much ``ours`` is better than ``theirs``: positive is better in either direction."""
         return ours - theirs if self.direction == "higher" else theirs - ours

@@ -13,6 +13,7 @@ from understudy.students.families.conv import Conv
 from understudy.students.families.embedder import Embedder
 from understudy.students.families.gru import Gru
 from understudy.students.families.ngram import Ngram
+from understudy.students.families.reader import Reader
 from understudy.students.families.static import Static
 from understudy.students.families.table import Table
 from understudy.students.families.tagging import TagConv, TagGru
@@ -39,6 +40,7 @@ __all__ = [
     "Mlp",
     "Ngram",
     "Normalised",
+    "Reader",
     "Static",
     "Student",
     "Table",

@@ -19,6 +19,7 @@ from understudy.students.families.conv import Conv
 from understudy.students.families.embedder import Embedder
 from understudy.students.families.gru import Gru
 from understudy.students.families.ngram import Ngram
+from understudy.students.families.reader import Reader
 from understudy.students.families.static import Static
 from understudy.students.families.table import Table
 from understudy.students.families.tagging import TagConv, TagGru
@@ -41,7 +42,12 @@ FAMILIES: dict[str, type[nn.Module]] = {
     "table": Table,
     "transformer": Transformer,
 }
-WRAPPERS: dict[str, type[nn.Module]] = {"embedder": Embedder, "exits": Exits, "normalised": Normalised}
+WRAPPERS: dict[str, type[nn.Module]] = {
+    "embedder": Embedder,
+    "exits": Exits,
+    "normalised": Normalised,
+    "reader": Reader,
+}
 """Modules around another model, which lies in ``model/`` inside."""
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
@@ -50,8 +56,8 @@ def save(module: nn.Module, folder: Path | str) -> None:
     """Writes a module into ``folder``, atomically, replacing what was there.
 
     A transformers model gets its own ``save_pretrained`` layout (any program loads it). Own families write their
-    arguments and weights; an ``Embedder``, a ``Normalised`` and an ``Exits`` write their model into ``model/`` inside,
-    an ``Exits`` its heads beside it. A transformers model with a factorised table, which no other program knows, is
+    arguments and weights; wrappers (`WRAPPERS`) write their model into ``model/`` inside, an ``Exits`` its heads
+    beside it. A transformers model with a factorised table, which no other program knows, is
     written as a family: its class, its config and the rank. A ``Student`` is unwrapped.
 
     Raises:

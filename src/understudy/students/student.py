@@ -6,9 +6,12 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from understudy.errors import UsageError, choices
+from understudy.passages import NEVER
+from understudy.ragged import NOTHING, NOWHERE
 from understudy.records import Outputs
 from understudy.signals import AGAIN, Plan, depth_of, resolve
 
@@ -21,17 +24,25 @@ def of_words(signals: Mapping[str, Tensor], places: Tensor | None) -> dict[str, 
     tensor([2., 3.])
 
     Args:
-        signals: ``logits`` and ``NAME.logits`` are [N, L, K]; the others stay as they are.
-        places: int64 [N, W], see `understudy.records.Batch`; None: nobody asks for words. Behind a row's last word
-            (-1) stands whatever is at the first place, which no mask counts.
+        signals: ``logits`` and ``NAME.logits`` are [R, L, K]; the others stay as they are.
+        places: see `understudy.records.Batch`; None: nobody asks for words. int64 [N, W] gives [N, W, K], and behind a
+            row's last word stands whatever is at the first place, which no mask counts. int64 [N, K, W], a place of
+            its own for each column, gives [N, K, W] with -inf there: those words do not exist.
     """
     if places is None:
         return dict(signals)
-    there = places.clamp(min=0)[:, :, None]
     return {
-        name: value.gather(1, there.expand(-1, -1, value.shape[-1])) if name.rpartition(".")[2] == "logits" else value
-        for name, value in signals.items()
+        name: _taken(value, places) if name.rpartition(".")[2] == "logits" else value for name, value in signals.items()
     }
+
+
+def _taken(logits: Tensor, places: Tensor) -> Tensor:
+    flat, there = logits.flatten(0, 1), places.clamp(min=0)
+    if places.ndim == 2:
+        return flat.index_select(0, there.flatten()).view(*places.shape, -1)
+    columns = [flat[:, k].index_select(0, there[:, k].flatten()).view(len(places), -1) for k in range(places.shape[1])]
+    found = torch.stack(columns, dim=1)
+    return found.masked_fill(places == NOTHING, NEVER).masked_fill(places == NOWHERE, -torch.inf)
 
 
 class Student(nn.Module):

@@ -11,6 +11,7 @@ from understudy.tasks import (
     image_classification,
     multi_label,
     pair_classification,
+    question_answering,
     regression,
     sentence_embedding,
     tabular,
@@ -26,7 +27,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         task.name: task
         for task in (
             *(text_classification.TASK, pair_classification.TASK, multi_label.TASK, regression.TASK),
-            *(token_classification.TASK, sentence_embedding.TASK),
+            *(token_classification.TASK, question_answering.TASK, sentence_embedding.TASK),
             *(image_classification.TASK, tabular.CLASSES, tabular.SCORES),
         )
     }

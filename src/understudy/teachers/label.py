@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from understudy.encoding import Encoder
 from understudy.errors import TeacherError
+from understudy.passages import NEVER
 from understudy.ragged import Ragged, at_places, in_order
 from understudy.students import Student
 
@@ -81,7 +82,7 @@ def _score(model: nn.Module, encoder: Encoder, inputs: Inputs, batch_size: int, 
             logits = logits_of(call(model, batch)).cpu().numpy()
             if logits.ndim == 3:
                 answering: Any = encoder
-                words.append((some, at_places(logits, answering.places(features, some))))
+                words.append((some, at_places(logits, answering.places(features, some), NEVER)))
                 continue
             if found is None:
                 found = np.empty((len(rows), logits.shape[1]), np.float32)

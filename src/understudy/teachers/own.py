@@ -12,7 +12,7 @@ from understudy import students
 from understudy.encoding import PixelEncoder
 from understudy.errors import LabelError, StoreError, TeacherError
 from understudy.files import content_hash, file_hash, new_folder, write_json
-from understudy.students import Normalised
+from understudy.students import Normalised, Reader
 from understudy.students.saving import FAMILY
 from understudy.teachers.folder import read_json
 from understudy.teachers.labels import Alignment, align
@@ -58,7 +58,7 @@ def save_teacher(model: nn.Module, folder: Path | str, *, label_names: Sequence[
     """Keeps a trained teacher so that ``open_teacher`` opens it again, atomically, replacing what was there.
 
     Args:
-        model: a transformers model, a ``Normalised`` or a built-in image family.
+        model: a transformers model, a ``Normalised`` or ``Reader`` around one, or a built-in image family.
         folder: where.
         label_names: names of the model's columns, in their order.
         tokenizer: the transformers tokenizer of a text model.
@@ -66,12 +66,12 @@ def save_teacher(model: nn.Module, folder: Path | str, *, label_names: Sequence[
     Raises:
         UsageError: a model of another kind.
     """
-    inner: Any = model.model if isinstance(model, Normalised) else model
+    inner: Any = model.model if isinstance(model, Normalised | Reader) else model
     if hasattr(inner, "config"):
         inner.config.id2label = dict(enumerate(label_names))
         inner.config.label2id = {name: index for index, name in enumerate(label_names)}
     with new_folder(folder) as draft:
-        students.save(model, draft)
+        students.save(inner if isinstance(model, Reader) else model, draft)  # any program knows a head for questions
         if tokenizer is not None:
             tokenizer.save_pretrained(draft)
         write_json(draft / LABELS, {"labels": list(label_names)})

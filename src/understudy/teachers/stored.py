@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import torch
 
 from understudy.errors import UsageError, choices
@@ -60,9 +62,17 @@ class Stored:
         said = {}
         for signal, array in self.store.read(batch.keys, signals=self._signals).items():
             if isinstance(array, Ragged):  # logits of words, as many as the batch is wide
-                array = array.padded(0.0, batch.masks["words"].shape[1])
+                array = _as_wide(array, batch)
             value = torch.from_numpy(array).to(device)
             # Stored halves are read as floats: every divergence is computed in fp32.
             said[f"{self.name}.{signal}"] = value.float() if value.dtype == torch.float16 else value
         known = self.store.support.get(self.name)
         return Targets(said, {} if known is None else {self.name: torch.as_tensor(known, device=device)})
+
+
+def _as_wide(rows: Ragged, batch: Batch) -> Any:
+    """[N, W, K] of words, or [N, 2, W] of spans, where what is no word is -inf."""
+    if "ends" not in batch.masks:
+        return rows.padded(0.0, batch.masks["words"].shape[1])
+    width = next(iter(batch.places.values())).shape[2]
+    return np.ascontiguousarray(np.moveaxis(rows.padded(-np.inf, width), 2, 1))
