@@ -1,4 +1,5 @@
-"""What the numbers of a model mean: one label of several, a score, several labels at once, a vector, or tags of words.
+"""What the numbers of a model mean: one label of several, a score, several labels at once, a vector, tags of words, or
+hidden tokens.
 
 A task has an answer, and everything that reads logits asks it instead of assuming classes: what is predicted, whether
 a row can be right or wrong, whether a temperature means anything, and which rows have a label at all.
@@ -9,12 +10,17 @@ a row can be right or wrong, whether a temperature means anything, and which row
     labels   [N, K]   int64 [N, K], 0 or 1        -1                int64 [N, K], those that are likely enough
     vector   [N, D]   float32 [N, 1 or 1 + T]     NaN               float32 [N, D], of length 1
     tags     ragged   objects [N], int64 [words]  None              objects [N], int64 [words], the highest of each word
+    masked   [N, 3]   int64 [N, 1], all 0         -1                float32 [N, 3], the same
 
 A row of vectors is a text. Where vectors are measured, rows come two by two (0 and 1, 2 and 3, ...): the label of both
 is the score of the pair, and behind it what a teacher of width T says of the text, once it was asked.
 
 Logits of tags are a `Ragged` [M, K], a row of K for every word that a model had room for; `understudy.tags` says what
 the numbers of tags mean.
+
+A masked language model says a logit for every entry of its vocabulary at every hidden token. No data set's worth of
+these is ever held: of a row is kept how many tokens were hidden, their negative log-likelihood in nats, and how many of
+them it would have said (`encoding.masked.weighed`). A row's label is its own text.
 """
 
 from __future__ import annotations
@@ -42,12 +48,19 @@ class Answer:
         softens: whether logits stand for probabilities, so that a temperature means something.
         decides: whether a row is right or wrong.
         labelled: whether training rows have labels, so that something besides the teacher says what is to be learnt.
+        reduced: whether what is kept of a row are sums over its answers, so that nothing is left to calibrate.
     """
 
     name: str
     softens: bool
     decides: bool
     labelled: bool = True
+    reduced: bool = False
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether a temperature is fitted on validation, and confidence measured."""
+        return self.softens and not self.reduced
 
     def predicted(self, logits: Any, thresholds: Sequence[float] | Array | None = None) -> Array:
         """What logits [N, K] say, or those of words.
@@ -67,6 +80,8 @@ class Answer:
             return logits.argmax(axis=1)
         if self.name == "vector":
             return unit(logits)
+        if self.reduced:
+            return np.asarray(logits)
         wanted = np.full(logits.shape[1], 0.5) if thresholds is None else np.asarray(thresholds, np.float64)
         return (sigmoid(logits) >= wanted).astype(np.int64)
 
@@ -76,7 +91,10 @@ SCORE = Answer("score", softens=False, decides=False)
 LABELS = Answer("labels", softens=True, decides=True)
 TAGS = Answer("tags", softens=True, decides=True)
 VECTOR = Answer("vector", softens=False, decides=False, labelled=False)
-ANSWERS: Mapping[str, Answer] = MappingProxyType({one.name: one for one in (LABEL, SCORE, LABELS, TAGS, VECTOR)})
+MASKED = Answer("masked", softens=True, decides=False, reduced=True)
+ANSWERS: Mapping[str, Answer] = MappingProxyType(
+    {one.name: one for one in (LABEL, SCORE, LABELS, TAGS, VECTOR, MASKED)}
+)
 
 
 @dataclass(frozen=True)

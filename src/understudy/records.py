@@ -19,10 +19,12 @@ class Batch:
         keys: content keys of the rows, [N] strings; rows are joined with stored targets by these.
         inputs: model name -> that model's own encoding of the same rows (``inputs["student"]``, ``inputs["teacher"]``).
         labels: [N] int64, -1 where a row has none; scores and several labels as `understudy.answers` says; tags of
-            words int64 [N, W], -1 where a word has none and behind a row's last one.
+            words int64 [N, W], -1 where a word has none and behind a row's last one; hidden tokens int64 [N, P], the
+            ids that were there.
         masks: name -> float weights of what is counted: ``examples`` [N], ``labelled`` [N] (0 where a row has no
             label, the class weight elsewhere), ``tokens`` [N, L]. A term divides by the sum of the mask it names.
-            Where words have tags, ``labelled`` is [N, W], and ``words`` [N, W] are those that every model answers.
+            Where words have tags, ``labelled`` is [N, W], and ``words`` [N, W] are those that every model answers;
+            where tokens are hidden both are [N, P], of the hidden ones.
         places: where words have tags: model name -> int64 [N, W], where among that model's positions each word's logits
             are, -1 behind a row's last word; so logits [N, L, K] of any tokenizer become those of words, [N, W, K].
         epoch: passes over the data so far; randomness of a view is a function of (seed, epoch, key).

@@ -7,6 +7,7 @@ An encoder turns raw columns into features (`Ragged` ids, or uint8 pixels) and f
     pair      the same of both texts of a row: 2 N bags, or [N, 2, L]         either of these
     subwords  input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers
     tokens    input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers that tag words
+    masked    the same, some ids hidden, and places int64 [N, P]              masked language models
     affixes   part_ids int64 [N, L, 5], attention_mask int64 [N, L]           small networks that tag words
     pixels    pixels uint8 [N, C, H, W]                                       images
     table     features float32 [N, F]                                         rows of a table
@@ -20,6 +21,7 @@ from typing import Any
 
 from understudy.encoding.affixes import AffixEncoder
 from understudy.encoding.features import Encoder, Features, Pairs, RowError
+from understudy.encoding.masked import MaskedEncoder
 from understudy.encoding.pairs import PairEncoder
 from understudy.encoding.pixels import PixelEncoder
 from understudy.encoding.sequences import SequenceEncoder
@@ -34,6 +36,7 @@ __all__ = [
     "AffixEncoder",
     "Encoder",
     "Features",
+    "MaskedEncoder",
     "PairEncoder",
     "Pairs",
     "PixelEncoder",
@@ -55,7 +58,7 @@ def load_encoder(folder: Path | str, entry: Mapping[str, Any]) -> Encoder:
     """
     known = (
         *(WordEncoder, SequenceEncoder, PairEncoder, SubwordEncoder),
-        *(TokenEncoder, AffixEncoder, PixelEncoder, TableEncoder),
+        *(TokenEncoder, MaskedEncoder, AffixEncoder, PixelEncoder, TableEncoder),
     )
     kinds: dict[str, Any] = {encoder.kind: encoder for encoder in known}
     kind = str(entry.get("kind"))

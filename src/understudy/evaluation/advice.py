@@ -18,6 +18,7 @@ _LOOK_AT = {
     "labels": "the labels that lost most",
     "score": "the rows where it is farthest from the teacher",
     "vector": "the texts whose neighbours changed most",
+    "masked": "what it is worth once it is fine-tuned",
 }
 
 

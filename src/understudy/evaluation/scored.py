@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from understudy.answers import LABEL, TAGS, VECTOR, Answer, agree, known, sigmoid
+from understudy.answers import LABEL, MASKED, TAGS, VECTOR, Answer, agree, known, sigmoid
 from understudy.errors import DataError, NonFiniteError
 from understudy.ragged import Ragged
 from understudy.statistics import best_thresholds, fit_binary_temperature, fit_temperature, softmax, threshold_for
@@ -68,6 +68,8 @@ class Scored:
         fits = logits.ndim == 2 and len(logits) == len(labels)
         if fits and self.answer is LABEL:
             fits = int(labels.max()) < logits.shape[1]
+        elif fits and self.answer is MASKED:
+            fits = logits.shape[1] == 3
         elif fits and self.answer is not VECTOR:
             fits = logits.shape == (labels.shape if labels.ndim == 2 else (len(labels), 1))
         if not fits:
@@ -176,7 +178,7 @@ def calibration_of(answer: Answer, logits: Any, labels: Array) -> tuple[float, t
 
     >>> calibration_of(LABEL, np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))[1]
     """
-    if not answer.softens:
+    if not answer.calibrates:
         return 1.0, None
     if isinstance(logits, Ragged):
         return fit_temperature(logits.values, spoken(labels, logits)), None

@@ -76,7 +76,7 @@ class Teacher(Section):
     targets: Literal["auto", "stored", "live"] = Field(
         "auto",
         description="stored: the teacher answers each row once, ever; live: it runs in every step; "
-        "auto: stored where logits are all that the objective reads.",
+        "auto: stored where logits are all that the objective reads, and the same in every epoch.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="When the teacher is trained; auto: bf16 where a short probe finds it faster."
@@ -318,7 +318,7 @@ class Recipe(Section):
     task: Name | None = Field(
         None,
         description="text-classification, pair-classification, multi-label, regression, token-classification, "
-        "sentence-embedding, "
+        "sentence-embedding, masked-language-model, "
         "image-classification, tabular-classification or tabular-regression; "
         "from the columns and the labels when unset.",
     )

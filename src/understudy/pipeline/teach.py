@@ -15,11 +15,12 @@ from understudy import students
 from understudy.answers import TAGS
 from understudy.data.feed import Feed
 from understudy.data.views import shift
-from understudy.encoding import PixelEncoder, TokenEncoder, load_encoder
+from understudy.encoding import MaskedEncoder, PixelEncoder, TokenEncoder, load_encoder
+from understudy.encoding.masked import SHARE
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
 from understudy.pipeline.cuts import Cut
-from understudy.pipeline.defaults import TEACHERS, TREES
+from understudy.pipeline.defaults import BUILT_IN, TREES
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.pipeline.members import alone, join, parent_of, refuse, several
@@ -27,14 +28,14 @@ from understudy.pipeline.recipe import Recipe
 from understudy.pipeline.watching import watching
 from understudy.targets.lock import locked
 from understudy.tasks.image_classification import pixel_encoder, pixel_statistics
-from understudy.tasks.text_classification import subword_encoder
+from understudy.tasks.text_classification import length_limit, subword_encoder
 from understudy.tasks.token_classification import said_of_limit, token_encoder
 from understudy.teachers import Loaded, boosting, describe, open_teacher, settle
 from understudy.teachers.own import save_teacher
 from understudy.training import Settings, probe, train
 from understudy.wording import metric_name
 
-FAMILIES = tuple(name for name in TEACHERS if name != "encoder")
+FAMILIES = BUILT_IN
 
 
 def teach(material: Material, given: Loaded | None = None) -> tuple[Loaded, Facts]:
@@ -171,6 +172,11 @@ def _shortened(loaded: Loaded, material: Material) -> Loaded:
     if loaded.tokenizer is None or material.recipe.data.limit is not None:
         return loaded
     theirs: Any = loaded.encoder
+    if isinstance(theirs, MaskedEncoder):
+        lengths = theirs.lengths(theirs.encode({"text": material.splits.train.inputs["text"][:20_000]}))
+        hiding = theirs.with_limit(length_limit(lengths, positions=theirs.limit))
+        said = f"texts are read up to {hiding.limit} sub-word tokens, of which {SHARE:.0%} are hidden"
+        return replace(loaded, encoder=hiding, notes=(*loaded.notes, said))
     if isinstance(theirs, TokenEncoder):
         words = token_encoder(
             loaded.tokenizer, material.splits.train.inputs, positions=loaded.positions, token_types=theirs.token_types

@@ -27,12 +27,15 @@ ANSWER = {
     "label": "`label`, `probabilities` and `abstained`",
     "score": "`score`, on the scale of the data",
     "labels": "`labels`, those whose probability reaches their own threshold (there may be none), and `probabilities`",
+    "masked": "`loss`, nats for each token that is hidden of it, and `filled`, the likeliest sub-words behind each of "
+    "its own masks",
     "vector": "`embedding`, a list of numbers of length 1; `model.embed(texts)` gives them as an array",
 }
 LIMIT = {
     "label": "It always answers with one of its labels: whatever lies outside them is a guess.",
     "score": "It always answers with a score, for rows unlike those of training too, and never says how sure it is.",
     "labels": "It knows its labels and no other: whatever lies outside them gets none, or a wrong one.",
+    "masked": "It knows the language of its corpus. A task of its own wants the weights beside it, and fine-tuning.",
     "vector": "Cosines mean what the teacher's mean, on texts like those of training; no vector says how sure it is.",
 }
 

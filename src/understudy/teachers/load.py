@@ -65,8 +65,12 @@ def open_teacher(
         from understudy.teachers.embedding import open_embedder
 
         return open_embedder(resolve(path_or_name), limit=limit, seed=seed)
+    if task == "masked-language-model":
+        from understudy.teachers.masked import open_masked
+
+        return open_masked(resolve(path_or_name), head=head, limit=limit, seed=seed)
     if task != "image-classification":
-        known = [*PROBLEMS, "sentence-embedding", "image-classification"]
+        known = [*PROBLEMS, "sentence-embedding", "masked-language-model", "image-classification"]
         raise UsageError(f'no teacher for a task "{task}": {choices(task, known)}')
     return _image(resolve(path_or_name), label_names, head, seed)
 
