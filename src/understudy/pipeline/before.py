@@ -43,6 +43,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
         if step.name in (recipe.learns_from, *(other.learns_from for other in recipe.steps)):
             refuse_silence(inner, f"steps, {step.name}, objective")
     _refuse_families(recipe)
+    _refuse_folder(recipe)
     _refuse_bits(recipe)
     _refuse_auto(recipe)
     _refuse_members(recipe)
@@ -155,6 +156,14 @@ def _refuse_families(recipe: Recipe) -> None:
     for where, family in said.items():
         if family not in known and family != "teacher":
             raise RecipeError(f'{where}: student "{family}" cannot do {recipe.task}: {choices(family, known)}')
+
+
+def _refuse_folder(recipe: Recipe) -> None:
+    if recipe.student.folder is not None and recipe.student.family != "cut":
+        raise RecipeError(
+            f"student.folder is what a cut student is cut from, and the student is a {recipe.student.family}: leave it "
+            "out, or name --student cut"
+        )
 
 
 def _refuse_bits(recipe: Recipe) -> None:

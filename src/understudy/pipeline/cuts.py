@@ -91,7 +91,10 @@ class Cut:
 
     @property
     def _layers(self) -> Any:
-        layers = self.material.recipe.student.layers
+        dials = self.material.recipe.student
+        layers = dials.layers
+        if layers is None and dials.folder is not None:  # it was cut before
+            return len(students.layer_stack(self._inner)[1])
         return list(layers) if isinstance(layers, tuple) else layers
 
     @property

@@ -114,6 +114,7 @@ class Apprentice:
             weights and activations).
         notes: decisions worth showing.
         identity: hash of a module that a user wrote, for which the recipe has no words; empty for our families.
+        origin: hash of what it is cut from, where that is not its teacher.
         inheritance: what it has from its teacher, for run.json; None where that is nothing, or not known.
         alone: a fresh one for the twin, where that is trained with other dropout; None: as ``build``.
         tokenizer: of transformers, to be saved beside weights that any program is to open; None: they are ours alone.
@@ -124,6 +125,7 @@ class Apprentice:
     exporting: str
     notes: tuple[str, ...] = ()
     identity: str = ""
+    origin: str = ""
     inheritance: Mapping[str, Any] | None = None
     alone: Build | None = None
     tokenizer: Any = None

@@ -139,6 +139,11 @@ class Student(Section):
         description="cut: how many layers, or which ones ([0, 2, 4]); unset: half of them, or all where a width, "
         "feed_forward or rank is said.",
     )
+    folder: Name | None = Field(
+        None,
+        description="cut: folder of an encoder that it is cut from in the teacher's place, such as RUN/student of a "
+        "masked-language-model; unset layers are then all of its layers.",
+    )
     spread: Literal["uniform", "first", "last"] = Field(
         "uniform", description="cut: which layers so many are: evenly spread, the first or the last."
     )

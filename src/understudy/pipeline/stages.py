@@ -214,7 +214,7 @@ def _perform(
 
     if splits.couples:
         material = with_heard(material, "validation", validation_logits(material, loaded))
-    source += [kind.identity] if kind.identity else []
+    source += [one for one in (kind.identity, kind.origin) if one]
     _say_all(say, kind.notes)
     school = School(material, loaded, kind, source, given=teacher is not None)
     tuned = journal.stage("tune", [*source, *dials(recipe)], school.tuned)

@@ -107,7 +107,7 @@ def _refuse_student(material: Material, teacher: Loaded, *, cut: bool) -> None:
     """A student that cannot be made of this teacher, or for these images, is refused before a teacher is trained."""
     student = material.recipe.student
     if student.family == "cut" and cut:
-        Cut(material, teacher).refuse()
+        Cut(material, origin(material, teacher)).refuse()
     elif student.family in FAMILIES:
         images = material.splits.train.inputs["image"]
         family(student.family, pixel_encoder(images), images[:200], 2, width=1, dropout=0.0, layers=student.depth)
@@ -165,6 +165,22 @@ def open_given(material: Material) -> Loaded:
             "a head that was just initialised is never used as a teacher; use --set teacher.fine_tune=auto"
         )
     return _shortened(loaded, material)
+
+
+def origin(material: Material, teacher: Loaded) -> Loaded:
+    """What the student is cut from: its teacher, or the encoder in ``student.folder`` with a fresh head of the task.
+
+    Raises:
+        TeacherError: a folder that is no encoder.
+    """
+    recipe, splits = material.recipe, material.splits
+    if recipe.student.folder is None:
+        return teacher
+    loaded = open_teacher(
+        recipe.student.folder, task=material.task.name, label_names=splits.label_names, head="new",
+        limit=recipe.data.limit, seed=recipe.seed, fields=splits.fields, scale=splits.scale,
+    )  # fmt: skip
+    return replace(_shortened(loaded, material), fresh_head=False)
 
 
 def _shortened(loaded: Loaded, material: Material) -> Loaded:
