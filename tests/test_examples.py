@@ -79,3 +79,34 @@ def test_initialisation_times_both_starts(
     table = cells(capsys.readouterr().out)
     assert [row[0] for row in table[2:]] == ["teacher's layers", "random"]
     assert table[3][2] == "not reached"
+
+
+def test_agnostic_or_specific_compares_five_roads(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    tiny_encoder: Path,
+    tiny_texts: Callable[..., tuple[list[str], list[int]]],
+    tiny_labels: tuple[str, ...],
+) -> None:
+    texts, ids = tiny_texts(260)
+    for folder, labelled in (("corpus", False), ("task", True)):
+        (tmp_path / folder).mkdir()
+        rows = [
+            {"text": text} | ({"label": tiny_labels[i]} if labelled else {}) for text, i in zip(texts, ids, strict=True)
+        ]
+        lines = [json.dumps(row) for row in rows]
+        for name, first, last in (("train", 0, 160), ("validation", 160, 200), ("test", 200, 260)):
+            (tmp_path / folder / f"{name}.jsonl").write_text("\n".join(lines[first:last]) + "\n")
+    out = tmp_path / "runs"
+    arguments = ["--teacher", str(tiny_encoder), "--data", str(tmp_path), "--corpus", str(tmp_path / "corpus")]
+    arguments += ["--out", str(out), "--tasks", "task", "--seeds", "1", "--layers", "1", "--corpus-rows", "100"]
+    arguments += ["--corpus-epochs", "1", "--rows", "96", "--epochs", "1"]
+    example("agnostic_or_specific").main(arguments)
+    printed = capsys.readouterr().out
+    found = json.loads((out / "agnostic_or_specific-task.json").read_text())
+    assert found["runs"][0]["steps"] == {"corpus": 4, "task": 3}
+    assert set(found["runs"][0]["reached"]) == {"specific", "agnostic", "both", "neither", "tuned layers"}
+    for road in found["runs"][0]["reached"]:
+        assert f"| {road} |" in printed
+    example("agnostic_or_specific").main(arguments)
+    assert json.loads((out / "agnostic_or_specific-task.json").read_text())["runs"] == found["runs"]

@@ -1,4 +1,4 @@
-"""What the numbers of a model mean: one label, a score, several labels at once, a vector, tags of words, or a span.
+"""What the numbers of a model mean: a label, a score, several labels, a vector, tags, a span, or hidden tokens.
 
 A task has an answer, and everything that reads logits asks it instead of assuming classes: what is predicted, whether
 a row can be right or wrong, whether a temperature means anything, and which rows have a label at all.
@@ -10,6 +10,7 @@ a row can be right or wrong, whether a temperature means anything, and which row
     vector   [N, D]   float32 [N, 1 or 1 + T]     NaN               float32 [N, D], of length 1
     tags     ragged   objects [N], int64 [words]  None              objects [N], int64 [words], the highest of each word
     span     ragged   objects [N], `Gold`         None              int64 [N, 2], first and last word
+    masked   [N, 3]   int64 [N, 1], all 0         -1                float32 [N, 3], the same
 
 A row of vectors is a text. Where vectors are measured, rows come two by two (0 and 1, 2 and 3, ...): the label of both
 is the score of the pair, and behind it what a teacher of width T says of the text, once it was asked.
@@ -17,6 +18,10 @@ is the score of the pair, and behind it what a teacher of width T says of the te
 Logits of tags are a `Ragged` [M, K], a row of K for every word that a model had room for; `understudy.tags` says what
 the numbers of tags mean. Those of spans are a `Ragged` [M, 2], start and end of "no answer" and of every word of a text
 (`understudy.passages`).
+
+A masked language model says a logit for every entry of its vocabulary at every hidden token. No data set's worth of
+these is ever held: of a row is kept how many tokens were hidden, their negative log-likelihood in nats, and how many of
+them it would have said (`encoding.masked.weighed`). A row's label is its own text.
 """
 
 from __future__ import annotations
@@ -45,12 +50,19 @@ class Answer:
         softens: whether logits stand for probabilities, so that a temperature means something.
         decides: whether a row is right or wrong.
         labelled: whether training rows have labels, so that something besides the teacher says what is to be learnt.
+        reduced: whether what is kept of a row are sums over its answers, so that nothing is left to calibrate.
     """
 
     name: str
     softens: bool
     decides: bool
     labelled: bool = True
+    reduced: bool = False
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether a temperature is fitted on validation, and confidence measured."""
+        return self.softens and not self.reduced
 
     def predicted(self, logits: Any, thresholds: Sequence[float] | Array | None = None) -> Array:
         """What logits [N, K] say, or those of words.
@@ -72,6 +84,8 @@ class Answer:
             return logits.argmax(axis=1)
         if self.name == "vector":
             return unit(logits)
+        if self.reduced:
+            return np.asarray(logits)
         wanted = np.full(logits.shape[1], 0.5) if thresholds is None else np.asarray(thresholds, np.float64)
         return (sigmoid(logits) >= wanted).astype(np.int64)
 
@@ -82,7 +96,10 @@ LABELS = Answer("labels", softens=True, decides=True)
 TAGS = Answer("tags", softens=True, decides=True)
 SPAN = Answer("span", softens=True, decides=True)
 VECTOR = Answer("vector", softens=False, decides=False, labelled=False)
-ANSWERS: Mapping[str, Answer] = MappingProxyType({one.name: one for one in (LABEL, SCORE, LABELS, TAGS, SPAN, VECTOR)})
+MASKED = Answer("masked", softens=True, decides=False, reduced=True)
+ANSWERS: Mapping[str, Answer] = MappingProxyType(
+    {one.name: one for one in (LABEL, SCORE, LABELS, TAGS, SPAN, VECTOR, MASKED)}
+)
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,12 @@ class Batch:
         keys: content keys of the rows, [N] strings; rows are joined with stored targets by these.
         inputs: model name -> that model's own encoding of the same rows (``inputs["student"]``, ``inputs["teacher"]``).
         labels: [N] int64, -1 where a row has none; scores and several labels as `understudy.answers` says; tags of
-            words int64 [N, W], -1 where a word has none and behind a row's last one; of spans int64 [N, 2].
+            words int64 [N, W], -1 where a word has none and behind a row's last one; of spans int64 [N, 2]; hidden
+            tokens int64 [N, P], the ids that were there.
         masks: name -> float weights of what is counted: ``examples`` [N], ``labelled`` [N] (0 where a row has no
             label, the class weight elsewhere), ``tokens`` [N, L]. A term divides by the sum of the mask it names.
-            Where words have tags, ``labelled`` is [N, W], and ``words`` [N, W] are those that every model answers.
+            Where words have tags, ``labelled`` is [N, W], and ``words`` [N, W] are those that every model answers;
+            where tokens are hidden both are [N, P], of the hidden ones.
             Where answers are spans, ``labelled`` is [N, 2], start and end, and ``ends`` [N, 2] are those of every row.
         places: where words have tags: model name -> int64 [N, W], where among that model's positions each word's logits
             are, counted over the batch (r * L + l), -1 behind a row's last word; so logits [R, L, K] of any tokenizer

@@ -20,11 +20,12 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "cosine_pearson": "Pearson correlation of cosines",
         "span_f1": "F1 of answers",
         "span_em": "exact match of answers",
+        "masked_loss": "masked loss",
     }
 )
 """Names that are more than their key with spaces."""
-FRACTIONS = frozenset({"pearson", "spearman", "r2", "cosine_spearman", "cosine_pearson"})
-"""Metrics that are no share of anything: 0.873 is not 87.3 %."""
+FRACTIONS = frozenset({"pearson", "spearman", "r2", "cosine_spearman", "cosine_pearson", "masked_loss"})
+"""Metrics that are no share of anything: 0.873 is not 87.3 %. The masked loss is in nats for each hidden token."""
 _KNOWN = {"f1": "F1", "ece": "ECE", "mb": "MB", "auroc": "AUROC", "int8": "INT8", "onnx": "ONNX", "cpu": "CPU"}
 
 

@@ -7,6 +7,7 @@ one temperature on validation, elsewhere. The test split is not touched here: ``
 
 from understudy.baselines.classes import majority, pixels_logistic, tfidf_svm
 from understudy.baselines.fitted import Baseline
+from understudy.baselines.masked import unigrams
 from understudy.baselines.scores import label_shares, mean_score, tfidf_ridge, tfidf_svms
 from understudy.baselines.spans import nearest_words, opening_words
 from understudy.baselines.tables import linear_classes, linear_score
@@ -30,4 +31,5 @@ __all__ = [
     "tfidf_svm",
     "tfidf_svms",
     "tfidf_vectors",
+    "unigrams",
 ]

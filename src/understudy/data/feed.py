@@ -11,7 +11,8 @@ import torch
 from understudy.data.ends import Ends
 from understudy.data.examples import Examples
 from understudy.data.words import Words
-from understudy.encoding import Encoder, PassageEncoder
+from understudy.encoding import Encoder, MaskedEncoder, PassageEncoder
+from understudy.errors import UsageError
 from understudy.files import content_hash
 from understudy.records import Batch
 
@@ -47,6 +48,9 @@ class Feed:
         self.view = view
         labels = np.array(examples.labels)
         known = examples.known
+        self.hiding = all(isinstance(encoder, MaskedEncoder) for encoder in encoders.values())
+        if self.hiding and len(once) > 1:
+            raise UsageError("whoever is to say the same hidden tokens must read alike: these models read otherwise")
         self.words: Words | Ends | None = None
         if any(encoder.kind == PassageEncoder.kind for encoder in encoders.values()):
             self.words = Ends(labels, self.encoders, self.features)
@@ -71,7 +75,11 @@ class Feed:
     def batch(self, rows: np.ndarray[Any, Any], *, fillers: int = 0, epoch: int = 0) -> Batch:
         """The rows as one batch; the last ``fillers`` of them weigh nothing in any term."""
         keys = tuple(map(self.examples.keys.__getitem__, rows.tolist()))
-        inputs = {name: self._encoded(name, rows, keys, epoch) for name in self.features}
+        said: np.ndarray[Any, Any] | None = None
+        if self.hiding:
+            inputs, said = self._hidden(rows, epoch)
+        else:
+            inputs = {name: self._encoded(name, rows, keys, epoch) for name in self.features}
         examples, labelled = np.ones(len(rows), np.float32), self.label_weights[rows]
         if fillers:
             examples[-fillers:] = labelled[-fillers:] = 0
@@ -82,6 +90,10 @@ class Feed:
             if len(attention) != len(rows):  # several windows a row
                 weights = weights[torch.from_numpy(self._owners(rows))]
             masks["tokens"] = attention * weights.reshape(-1, *[1] * (attention.ndim - 1))
+        if said is not None:
+            there = torch.from_numpy((said >= 0).astype(np.float32))
+            masks |= {"words": there * masks["examples"][:, None], "labelled": there * masks["labelled"][:, None]}
+            return Batch(keys=keys, inputs=inputs, labels=torch.from_numpy(said), masks=masks, epoch=epoch)
         if self.words is None:
             labels = torch.from_numpy(self.labels[rows])
             return Batch(keys=keys, inputs=inputs, labels=labels, masks=masks, epoch=epoch)
@@ -92,6 +104,14 @@ class Feed:
         first, encoder = next(iter(self.encoders.items()))
         assert isinstance(encoder, PassageEncoder)
         return encoder.owners(self.features[first], rows)
+
+    def _hidden(self, rows: np.ndarray[Any, Any], epoch: int) -> tuple[dict[str, dict[str, Any]], np.ndarray[Any, Any]]:
+        """The same inputs for every model, some tokens hidden in this epoch, and the ids of these, [N, P]."""
+        name = next(iter(self.encoders))
+        encoder: Any = self.encoders[name]
+        arrays, said = encoder.masked(self.features[name], rows, epoch=epoch)
+        inputs = {key: torch.from_numpy(array) for key, array in arrays.items()}
+        return dict.fromkeys(self.encoders, inputs), said
 
     def _encoded(self, name: str, rows: np.ndarray[Any, Any], keys: tuple[str, ...], epoch: int) -> dict[str, Any]:
         arrays = self.encoders[name].collate(self.features[name], rows)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from understudy.answers import Scale, blank
 from understudy.data.answered import ENDS, read_answers, unanswered
+from understudy.data.corpus import read_corpus
 from understudy.data.examples import Examples, Splits
 from understudy.data.labels import positions, read_labels, vocabulary
 from understudy.data.layouts import LAYOUTS, Columns, Layout, infer, layout_of, need_columns
@@ -78,6 +79,8 @@ def load(
     shares = {"test": test_share, "validation": validation_share}
     if layout.answer == "vector":
         return task, read_sentences(tables, text=text, label=label, seed=seed, shares=shares, notes=notes)
+    if layout.answer == "masked":
+        return task, read_corpus(tables, text=text, seed=seed, shares=shares, notes=notes)
     columns = Columns.find(layout, tables["train"].columns, text=text, image=image, label=label)
     if columns.every:
         columns = _without_identifiers(tables["train"], columns, notes)

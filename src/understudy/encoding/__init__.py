@@ -7,6 +7,7 @@ An encoder turns raw columns into features (`Ragged` ids, or uint8 pixels) and f
     pair      the same of both texts of a row: 2 N bags, or [N, 2, L]         either of these
     subwords  input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers
     tokens    input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers that tag words
+    masked    the same, some ids hidden, and places int64 [N, P]              masked language models
     affixes   part_ids int64 [N, L, 5], attention_mask int64 [N, L]           small networks that tag words
     passages  input_ids, attention_mask [, token_type_ids]  int64 [R, L]      transformers that point at words of a text
     pixels    pixels uint8 [N, C, H, W]                                       images
@@ -21,6 +22,7 @@ from typing import Any
 
 from understudy.encoding.affixes import AffixEncoder
 from understudy.encoding.features import Encoder, Features, Pairs, RowError
+from understudy.encoding.masked import MaskedEncoder
 from understudy.encoding.pairs import PairEncoder
 from understudy.encoding.passages import PassageEncoder
 from understudy.encoding.pixels import PixelEncoder
@@ -36,6 +38,7 @@ __all__ = [
     "AffixEncoder",
     "Encoder",
     "Features",
+    "MaskedEncoder",
     "PairEncoder",
     "Pairs",
     "PassageEncoder",
@@ -58,7 +61,7 @@ def load_encoder(folder: Path | str, entry: Mapping[str, Any]) -> Encoder:
     """
     known = (
         *(WordEncoder, SequenceEncoder, PairEncoder, SubwordEncoder),
-        *(TokenEncoder, AffixEncoder, PassageEncoder, PixelEncoder, TableEncoder),
+        *(TokenEncoder, MaskedEncoder, AffixEncoder, PassageEncoder, PixelEncoder, TableEncoder),
     )
     kinds: dict[str, Any] = {encoder.kind: encoder for encoder in known}
     kind = str(entry.get("kind"))

@@ -59,6 +59,11 @@ class SubwordEncoder:
         """Changes with the tokenizer and every setting."""
         return content_hash(self._tokenizer.to_str(), repr(sorted(self._settings().items())))
 
+    @property
+    def tokenizer(self) -> Any:
+        """Its own ``tokenizers.Tokenizer``: for reading."""
+        return self._tokenizer
+
     def encode(self, inputs: Mapping[str, Sequence[Any]], *, parallel: bool = False) -> Ragged:
         """Ids of every row. Raises RowError where a row holds no text.
 

@@ -19,6 +19,7 @@ _LOOK_AT = {
     "score": "the rows where it is farthest from the teacher",
     "span": "the questions whose answers moved",
     "vector": "the texts whose neighbours changed most",
+    "masked": "what it is worth once it is fine-tuned",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.answers import VECTOR, agree
+from understudy.answers import MASKED, VECTOR, agree
 from understudy.errors import DataError
 from understudy.evaluation.harm import out_of_scope as scope_of
 from understudy.evaluation.harm import per_class
@@ -44,7 +44,7 @@ def measure(
     """
     if metrics is None:
         metrics = [name for name, metric in METRICS.items() if metric.answer == scored.answer.name]
-    softens = scored.answer.softens
+    softens = scored.answer.calibrates
     return {
         "metrics": {
             name: interval(name, scored.labels, scored.predicted, seed=seed, draws=draws).as_dict() for name in metrics
@@ -96,16 +96,18 @@ def compare(
     _same_rows([teacher, artefact, *student, *twin, *([baseline] if baseline else [])], label_names)
     labels, rows = teacher.labels, rows_of(metric, teacher)
     ours, theirs = _stacked(student), _stacked(twin)
-    value = {name: metric.function(labels, s.predicted) for name, s in (("teacher", teacher), ("artefact", artefact))}
-    kept = ratio(metric, labels, artefact.predicted, teacher.predicted, seed=seed, draws=draws)
+    # what was kept is at most the whole in either direction: of a loss the teacher's share of the artefact's
+    whole, part = (teacher, artefact) if metric.direction == "higher" else (artefact, teacher)
+    kept = ratio(metric, labels, part.predicted, whole.predicted, seed=seed, draws=draws)
+    base = metric.function(labels, whole.predicted)
     decided = _decided(teacher, artefact) if teacher.answer.decides else _undecided(teacher, artefact)
     result: dict[str, Any] = {
         "metric": metric.name,
         "direction": metric.direction,
         "rows": rows,
         "seeds": len(student),
-        "retention": value["artefact"] / value["teacher"] if value["teacher"] else None,
-        "gap_closed": _gap_closed(metric, labels, value["teacher"], ours, theirs),
+        "retention": metric.function(labels, part.predicted) / base if base else None,
+        "gap_closed": _gap_closed(metric, labels, metric.function(labels, teacher.predicted), ours, theirs),
         **{key: value for key, value in decided.items() if key != "intervals"},
         "difference": difference(metric, labels, ours, theirs, seed=seed, draws=draws).as_dict(),
         "artefact_minus_teacher": difference(
@@ -155,18 +157,27 @@ def _decided(teacher: Scored, artefact: Scored) -> dict[str, Any]:
 
 
 def _undecided(teacher: Scored, artefact: Scored) -> dict[str, Any]:
-    """Of scores and of cosines, which are neither right nor wrong: only how the two go together."""
+    """Of scores, cosines and losses, which are neither right nor wrong: only how the two go together."""
     nothing = dict.fromkeys(("agreement", "negative_flip_rate", "positive_flip_rate", "ece", "mcnemar_p"))
-    said = [pair_cosines(one.predicted) if one.answer is VECTOR else one.predicted for one in (teacher, artefact)]
+    said = [_of_rows(one) for one in (teacher, artefact)]
     together = interval("pearson", *said)
     return {**nothing, "correlation": together.value, "intervals": {"correlation": together.as_dict()}}
+
+
+def _of_rows(scored: Scored) -> Array:
+    """One number for each row, or pair of them."""
+    if scored.answer is VECTOR:
+        return pair_cosines(scored.predicted)
+    if scored.answer is MASKED:
+        return np.asarray(scored.predicted[:, 1] / np.maximum(scored.predicted[:, 0], 1))
+    return scored.predicted
 
 
 def _same_rows(models: Sequence[Scored], label_names: Sequence[str]) -> None:
     first = models[0]
     for scored in models:
         columns = values_of(scored.logits).shape[1]
-        if scored.answer is not VECTOR and columns != len(label_names):
+        if scored.answer not in (VECTOR, MASKED) and columns != len(label_names):
             raise DataError(f"{scored.name} scores {columns} labels, the data has {len(label_names)}")
         if scored.labels.shape != first.labels.shape or not agree(scored.labels, first.labels).all():
             raise DataError(

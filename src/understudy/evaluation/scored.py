@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from understudy.answers import LABEL, SPAN, TAGS, VECTOR, Answer, agree, known, sigmoid
+from understudy.answers import LABEL, MASKED, SPAN, TAGS, VECTOR, Answer, agree, known, sigmoid
 from understudy.errors import DataError, NonFiniteError
 from understudy.passages import NEVER, ends_of, shares, sureness
 from understudy.ragged import Ragged
@@ -69,6 +69,8 @@ class Scored:
         fits = logits.ndim == 2 and len(logits) == len(labels)
         if fits and self.answer is LABEL:
             fits = int(labels.max()) < logits.shape[1]
+        elif fits and self.answer is MASKED:
+            fits = logits.shape[1] == 3
         elif fits and self.answer is not VECTOR:
             fits = logits.shape == (labels.shape if labels.ndim == 2 else (len(labels), 1))
         if not fits:
@@ -187,7 +189,7 @@ def calibration_of(answer: Answer, logits: Any, labels: Array) -> tuple[float, t
 
     >>> calibration_of(LABEL, np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))[1]
     """
-    if not answer.softens:
+    if not answer.calibrates:
         return 1.0, None
     if answer is SPAN:
         both = np.moveaxis(logits.padded(NEVER), 2, 1)  # a start and an end to choose in every row

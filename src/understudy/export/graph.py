@@ -25,6 +25,7 @@ AXES = {
     "part_ids": {0: "N", 1: "L"},
     "attention_mask": {0: "N", -1: "L"},
     "token_type_ids": {0: "N", -1: "L"},
+    "places": {0: "N", -1: "P"},
     "pixels": {0: "N"},
     "features": {0: "N"},
     "state": {0: "N", 1: "L"},
@@ -33,7 +34,7 @@ AXES = {
 """Dimensions that vary: of ids the last is their length, whether a row is one text or two. A state goes from one part
 of a model with exits to the next: [N, L, D], or [N, C, H, W] of which only N varies."""
 OUTPUTS = ("logits", "next_state")
-_SHAPES = ({"N": 1, "L": 5}, {"N": 3, "L": 17}, {"N": 5, "L": 2})
+_SHAPES = ({"N": 1, "L": 5, "P": 2}, {"N": 3, "L": 17, "P": 5}, {"N": 5, "L": 2, "P": 1})
 _TOLERANCE = 1e-3
 
 
@@ -41,11 +42,12 @@ def to_onnx(module: nn.Module, example: Mapping[str, Tensor], path: Path | str, 
     """Export a classifier, and prove on other shapes than the example's that the file says what the module says.
 
     Args:
-        module: ``module(**example)`` gives logits [N, K], of words [N, L, K], or something with ``logits``.
+        module: ``module(**example)`` gives logits [N, K], of words [N, L, K], at places [N, P, K], or something with
+            ``logits``.
             A part of a model with exits (a mapping with ``next_state``) has both as outputs.
         example: real rows by input name: ``input_ids``, ``attention_mask``, ``token_type_ids`` int64 [N, L], or
-            [N, 2, L] of pairs, ``part_ids`` int64 [N, L, P], ``pixels`` uint8 [N, C, H, W], or the ``state`` of the
-            part before, float32.
+            [N, 2, L] of pairs, ``places`` int64 [N, P], ``part_ids`` int64 [N, L, P], ``pixels`` uint8 [N, C, H, W], or
+            the ``state`` of the part before, float32.
         path: the file; its output is ``logits`` float32 [N, K], and ``next_state`` where there is one.
         opset: the ONNX operator set.
 

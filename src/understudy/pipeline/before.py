@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from understudy.answers import LABEL
+from understudy.answers import LABEL, MASKED
 from understudy.data import Splits
 from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
 from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError, choices
-from understudy.pipeline.defaults import AUTO, FAMILIES, TEACHERS, TREES
+from understudy.pipeline.defaults import AUTO, BUILT_IN, FAMILIES, TREES
 from understudy.pipeline.objective import reads_only_logits, refuse_silence, refuse_terms
 from understudy.pipeline.recipe import Objective, Recipe, Student, with_values
 from understudy.pipeline.steps import of_step, refuse_steps
@@ -43,6 +43,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
         if step.name in (recipe.learns_from, *(other.learns_from for other in recipe.steps)):
             refuse_silence(inner, f"steps, {step.name}, objective")
     _refuse_families(recipe)
+    _refuse_folder(recipe)
     _refuse_bits(recipe)
     _refuse_auto(recipe)
     _refuse_members(recipe)
@@ -59,7 +60,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
         )
     if table and recipe.teacher.targets == "live":
         raise RecipeError(f"teacher.targets: {TREES} answers raw rows and cannot run in a training step: use stored")
-    if recipe.teacher.path in TEACHERS.keys() - {"encoder"} and "image" not in splits.train.inputs:
+    if recipe.teacher.path in BUILT_IN and "image" not in splits.train.inputs:
         raise TeacherError(
             f"the built-in teacher {recipe.teacher.path} reads images, and the task is {recipe.task}: "
             "name the folder of a transformers model with --teacher"
@@ -92,6 +93,8 @@ def _refuse_task(recipe: Recipe) -> None:
             f"objective.temperature: {recipe.objective.temperature} would change nothing: {task.name} gives "
             f"{'scores' if answer.labelled else 'vectors'}, which are not softened; leave it out"
         )
+    if answer is MASKED:
+        _refuse_hidden(recipe, task.name)
     if not answer.labelled:
         _refuse_labels(recipe, task.name)
     elif recipe.student.embedding is not None:
@@ -106,6 +109,19 @@ def _refuse_task(recipe: Recipe) -> None:
     for key, said in only.items():
         if said and answer is not LABEL:
             raise RecipeError(f"{key} is for tasks whose answer is one label of several, and a {task.name} is none")
+
+
+def _refuse_hidden(recipe: Recipe, task: str) -> None:
+    """What does not go with tokens that are hidden anew in every epoch."""
+    if recipe.teacher.targets == "stored":
+        raise RecipeError(
+            f"teacher.targets: other tokens are hidden in every epoch of a {task}, so that no answer can be stored: "
+            "use live, or leave it out"
+        )
+    if recipe.data.views:
+        raise RecipeError(f"data.views: every epoch of a {task} is a view of its own; leave it out")
+    if recipe.student.family == AUTO:
+        raise RecipeError(f"student auto: a {task} has one family of students, cut: name it with --student cut")
 
 
 def _refuse_labels(recipe: Recipe, task: str) -> None:
@@ -140,6 +156,14 @@ def _refuse_families(recipe: Recipe) -> None:
     for where, family in said.items():
         if family not in known and family != "teacher":
             raise RecipeError(f'{where}: student "{family}" cannot do {recipe.task}: {choices(family, known)}')
+
+
+def _refuse_folder(recipe: Recipe) -> None:
+    if recipe.student.folder is not None and recipe.student.family != "cut":
+        raise RecipeError(
+            f"student.folder is what a cut student is cut from, and the student is a {recipe.student.family}: leave it "
+            "out, or name --student cut"
+        )
 
 
 def _refuse_bits(recipe: Recipe) -> None:

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from understudy import students
-from understudy.encoding import Encoder, SubwordEncoder
+from understudy.encoding import Encoder, MaskedEncoder, SubwordEncoder
 from understudy.errors import RecipeError
 from understudy.pipeline.material import Material
 from understudy.teachers import Loaded
 
 ROWS, BATCH = 256, 32  # training rows on which importance is measured, and how many at once
-WRAPPERS = (students.Normalised, students.Embedder, students.Reader)
+WRAPPERS = (students.Normalised, students.Embedder, students.Reader, students.MaskedLM)
 LISTED = 32  # entries of a list that run.json shows
 
 
@@ -46,6 +46,11 @@ class Cut:
         if most is None:
             return self._inner, encoder
         if not isinstance(encoder, SubwordEncoder):
+            if isinstance(encoder, MaskedEncoder):
+                raise RecipeError(
+                    "student.vocabulary: whoever is to say the same hidden sub-words shares a tokenizer with its "
+                    "teacher: leave it out, and prune what is fine-tuned from this student"
+                )
             raise RecipeError(f"student.vocabulary prunes sub-words, and the teacher reads {encoder.kind}")
         texts = [text for field in encoder.fields for text in self.material.learnable.inputs[field]]
         return students.prune_vocabulary(self._inner, encoder, texts, most=most)
@@ -86,7 +91,10 @@ class Cut:
 
     @property
     def _layers(self) -> Any:
-        layers = self.material.recipe.student.layers
+        dials = self.material.recipe.student
+        layers = dials.layers
+        if layers is None and dials.folder is not None:  # it was cut before
+            return len(students.layer_stack(self._inner)[1])
         return list(layers) if isinstance(layers, tuple) else layers
 
     @property
@@ -106,6 +114,8 @@ class Cut:
     def _read(self, batch: Mapping[str, Any]) -> Mapping[str, Any]:
         """A batch as the model itself takes it: pixels as the teacher's wrapper hands them on."""
         model = self.teacher.model
+        if isinstance(model, students.MaskedLM):
+            return {name: values for name, values in batch.items() if name != "places"}
         if not isinstance(model, students.Normalised):
             return batch
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from understudy.answers import MASKED
 from understudy.errors import RecipeError, choices
 from understudy.pipeline.objective import SHORTHAND, entries, reads_only_logits
 from understudy.pipeline.recipe import Recipe, with_values
@@ -37,6 +38,7 @@ _OF_TASK: dict[str, dict[str, dict[str, Any]]] = {
     "sentence-embedding": {"static": {"epochs": 4, "batch_size": 256, "learning_rate": 5e-3, "feature_dropout": 0.0}},
     "question-answering": {"cut": {"epochs": 3, "batch_size": 16, "temperature": 2.0}},
     "token-classification": {"conv": _TAGS, "gru": _TAGS},
+    "masked-language-model": {"cut": {"temperature": 2.0, "learning_rate": 5e-4}},
 }
 """Dials of a family that are others for one task."""
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
@@ -51,9 +53,12 @@ SIZES = ("width", "dimensions", "hidden", "buckets", "feature_dropout")
 """Keys of the student whose default is its family's."""
 TEACHERS: dict[str, dict[str, Any]] = {
     "encoder": {"epochs": 5, "learning_rate": 1.5e-4},
+    "encoder, masked-language-model": {"epochs": 3, "learning_rate": 5e-4},
     "cnn": {"epochs": 20, "learning_rate": 3e-3, "width": 32, "dropout": 0.2},
     "mlp": {"epochs": 30, "learning_rate": 1e-3, "width": 1200, "dropout": 0.5},
 }
+BUILT_IN = ("cnn", "mlp")
+"""Teachers of images."""
 TREES = "boosting"
 """The built-in teacher of tables, which is fitted and not trained."""
 
@@ -70,7 +75,8 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
             f'student "{recipe.student.family}" cannot do {task}: {choices(recipe.student.family, families)}'
         )
     family = families[recipe.student.family]
-    teacher = TEACHERS[recipe.teacher.path if recipe.teacher.path in TEACHERS else "encoder"]
+    usual = "encoder, masked-language-model" if task_named(task).answer is MASKED else "encoder"
+    teacher = TEACHERS[recipe.teacher.path if recipe.teacher.path in BUILT_IN else usual]
     precision = recipe.train.precision
     decided: dict[str, Any] = {
         "task": task,
@@ -86,16 +92,17 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
         "teacher.dropout": recipe.teacher.dropout if recipe.teacher.dropout is not None else teacher.get("dropout"),
         "evaluation.metric": recipe.evaluation.metric or metric,
         "evaluation.threads": recipe.evaluation.threads or 1,
-        "teacher.targets": _targets(recipe),
+        "teacher.targets": _targets(recipe, task),
     }
     return with_values(recipe, {key: value for key, value in decided.items() if value is not None})
 
 
-def _targets(recipe: Recipe) -> str:
-    """Stored where the objective reads nothing but logits: each row is asked about once, ever."""
+def _targets(recipe: Recipe, task: str) -> str:
+    """Stored where the objective reads nothing but logits: each row is asked about once, ever; but live where other
+    tokens of it are hidden in every epoch."""
     if recipe.teacher.targets != "auto":
         return recipe.teacher.targets
-    return "stored" if reads_only_logits(recipe) else "live"
+    return "stored" if reads_only_logits(recipe) and task_named(task).answer is not MASKED else "live"
 
 
 def _temperature(recipe: Recipe, task: str, usual: Any) -> Any:

@@ -94,6 +94,8 @@ def _known_to(splits: Splits) -> str:
 
 
 def _classes(splits: Splits) -> str:
+    if not splits.label_names and not splits.couples:
+        return "no labels: a text is its own label, and some of its tokens are hidden"
     if splits.couples:
         return "no labels: vectors are learnt of texts alone, and validation and test are pairs of texts"
     if splits.scale is not None:
@@ -176,6 +178,8 @@ def _student(splits: Splits, kind: str) -> _Line:
         return _Line("family", "cnn", "mlp is smaller to run on tiny images")
     if kind == "tables":
         return _Line("family", "mlp", "a few matrix products in the place of many trees")
+    if not splits.label_names and not splits.couples:
+        return _Line("family", "cut", "half of the teacher's layers: what ships is a smaller encoder of its kind")
     if splits.pairs:
         return _Line("family", "cut", "half of the teacher's layers: a pair wants words of both texts side by side")
     if _questions(splits):
@@ -190,6 +194,8 @@ def _objective(splits: Splits) -> list[_Line]:
     lines = [_Line("temperature", "auto", "chosen on validation from short runs over 1, 2, 4 and 8")]
     if splits.scale is not None or splits.couples:  # scores and vectors are not softened
         lines = []
+    elif not splits.label_names:
+        lines = [_Line("temperature", 2, "over the whole vocabulary, as DistilBERT has it")]
     if splits.unlabelled is not None:
         lines.append(_Line("alpha", 0.1, "little weight on labels: unlabelled rows have only the teacher's word"))
     if _unbalanced(splits):

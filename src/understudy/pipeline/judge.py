@@ -71,7 +71,7 @@ def judge(
     material = with_heard(material, "test", heard)
     splits = material.splits
     scored = _score_all(material, cast, heard)
-    fitted = [make(splits) for make in material.task.baselines]
+    fitted = list(material.baselines(cast.teacher.encoder))
     plain = [_baseline(material, one) for one in fitted]
     best = max(range(len(fitted)), key=lambda i: _on_validation(material, fitted[i].validation))
     scored["baseline"] = plain[best]

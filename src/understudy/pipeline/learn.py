@@ -152,7 +152,10 @@ class Classroom:
                 cohort, feed, objective=terms, teacher=source, settings=settings, validate=validate,
                 folder=folder, watch=watch, should_stop=journal.should_stop,
             )  # fmt: skip
-        ships = max(done.best, key=done.best.__getitem__) if recipe.ships == "best" and done.best else "student"
+        ships = "student"
+        if recipe.ships == "best" and done.best:
+            best = self.material.best(done.best.values())
+            ships = next(name for name, score in done.best.items() if score == best)
         return Taught(done, ships, tuple(terms), tuple(notes))
 
     def _norms(
@@ -238,7 +241,8 @@ def tune(room: Classroom) -> tuple[Recipe, Facts]:
             trial = with_values(trial, {"train.epochs": max(1, round(SHORT * (recipe.train.epochs or 1)))})
             scores[value] = room.teach(trial, role="student", seed=recipe.seed).training.best["student"]
             tried.append({"dial": dial, "value": value, "validation": scores[value]})
-        best = max(scores, key=lambda value: (scores[value], -value))
+        top = room.material.best(scores.values())
+        best = min(value for value, score in scores.items() if score == top)
         recipe = with_values(recipe, {f"objective.{dial}": best})
         shown = ", ".join(f"{value:g}: {score:.4f}" for value, score in scores.items())
         notes.append(f"{dial} {best:g} was chosen on validation, by short runs ({shown})")
@@ -271,7 +275,7 @@ def learn(
     except Interrupted as error:
         raise Interrupted(f"{name or role}, seed {seed}: {error}") from None
     done = taught.training
-    save_module(_inner(done.students[taught.ships]), folder)
+    save_module(_inner(done.students[taught.ships]), folder, room.kind.tokenizer)
     shutil.rmtree(checkpoints, ignore_errors=True)
     facts = {
         "history": [dict(epoch) for epoch in done.history],
@@ -292,10 +296,15 @@ def _described(term: Term) -> Facts:
     }  # fmt: skip
 
 
-def save_module(module: nn.Module, folder: Path) -> None:
-    """Saves a student; of a module that is no family of ours, its weights (its code stays with its author)."""
+def save_module(module: nn.Module, folder: Path, tokenizer: Any = None) -> None:
+    """Saves a student; of a module that is no family of ours, its weights (its code stays with its author).
+
+    ``tokenizer``: what reads for it, where any program is to open the folder.
+    """
     try:
         students.save(module, folder)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
     except UsageError:
         from safetensors.torch import save_model
 
@@ -316,7 +325,8 @@ def load_module(folder: Path, kind: Apprentice) -> nn.Module:
     try:
         config = (folder / "config.json").read_text(encoding="utf-8")
         if '"module"' not in config or '"understudy_family"' in config or '"architectures"' in config:
-            return students.load(folder)
+            found = students.load(folder)
+            return students.MaskedLM(found).eval() if kind.encoder.kind == "masked" else found
         module = kind.build()
         load_model(module, str(folder / "model.safetensors"))
         return module.eval()
@@ -343,6 +353,7 @@ def _class_weights(material: Material) -> np.ndarray[Any, Any]:
     return (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32)
 
 
-def best_seed(facts: Mapping[int, Facts]) -> int:
+def best_seed(material: Material, facts: Mapping[int, Facts]) -> int:
     """The seed whose model was best on validation; the first of equals."""
-    return max(facts, key=lambda seed: (facts[seed]["best"], -seed))
+    top = material.best(one["best"] for one in facts.values())
+    return min(seed for seed, one in facts.items() if one["best"] == top)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from understudy.answers import LABELS, VECTOR, sigmoid
+from understudy.answers import LABELS, MASKED, VECTOR, sigmoid
+from understudy.baselines import Baseline
 from understudy.data import Examples, Splits
 from understudy.encoding import Encoder
 from understudy.errors import NonFiniteError, TeacherError
@@ -19,6 +20,7 @@ from understudy.statistics import METRICS, best_thresholds
 from understudy.tasks import Task
 from understudy.teachers import score_rows
 from understudy.teachers.label import Logits
+from understudy.training import Lower
 
 Build = Callable[[], nn.Module]
 
@@ -74,9 +76,19 @@ class Material:
         thresholds = best_thresholds(sigmoid(logits), rows.labels) if answer is LABELS else None
         return float(metric.function(rows.labels, answer.predicted(logits, thresholds)))
 
+    def baselines(self, encoder: Encoder) -> Iterator[Baseline]:
+        """The plain models of the task, each fitted when it is asked for; ``encoder`` hides the tokens of a text."""
+        more = (encoder,) if self.task.answer is MASKED else ()
+        return (make(self.splits, *more) for make in self.task.baselines)
+
+    def best(self, scores: Iterable[float]) -> float:
+        """The best of some values of the primary metric."""
+        return (min if METRICS[str(self.recipe.evaluation.metric)].direction == "lower" else max)(scores)
+
     def validator(self, encoder: Encoder) -> Callable[[nn.Module], float]:
         """module -> the primary metric on validation."""
         rows = self.splits.validation
+        lower = METRICS[str(self.recipe.evaluation.metric)].direction == "lower"
 
         def score(module: nn.Module) -> float:
             inner: Any = getattr(module, "module", module)
@@ -88,7 +100,7 @@ class Material:
                 ) from None
             return self.measured(rows, logits)
 
-        return score
+        return Lower(score) if lower else score
 
 
 @dataclass(frozen=True)
@@ -102,8 +114,10 @@ class Apprentice:
             weights and activations).
         notes: decisions worth showing.
         identity: hash of a module that a user wrote, for which the recipe has no words; empty for our families.
+        origin: hash of what it is cut from, where that is not its teacher.
         inheritance: what it has from its teacher, for run.json; None where that is nothing, or not known.
         alone: a fresh one for the twin, where that is trained with other dropout; None: as ``build``.
+        tokenizer: of transformers, to be saved beside weights that any program is to open; None: they are ours alone.
     """
 
     encoder: Encoder
@@ -111,5 +125,7 @@ class Apprentice:
     exporting: str
     notes: tuple[str, ...] = ()
     identity: str = ""
+    origin: str = ""
     inheritance: Mapping[str, Any] | None = None
     alone: Build | None = None
+    tokenizer: Any = None

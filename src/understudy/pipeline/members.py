@@ -12,7 +12,7 @@ import numpy as np
 from understudy.data import Examples, Splits
 from understudy.errors import DataError, LabelError, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, write_json
-from understudy.pipeline.defaults import TEACHERS
+from understudy.pipeline.defaults import BUILT_IN, TEACHERS
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.pipeline.recipe import with_values
@@ -117,7 +117,7 @@ def alone(material: Material, name: str) -> Material:
     path = member.path or recipe.path
     if path is None:
         raise TeacherError(f"teacher.members.{name} has no path, and neither has teacher: name one of the two")
-    theirs, own = (TEACHERS[one if one in TEACHERS else "encoder"] for one in (recipe.path, path))
+    theirs, own = (TEACHERS[one if one in BUILT_IN else "encoder"] for one in (recipe.path, path))
     dials: dict[str, Any] = {}
     for key in ("epochs", "learning_rate", "width", "dropout"):
         value = getattr(recipe, key)

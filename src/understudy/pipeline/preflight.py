@@ -45,6 +45,7 @@ _NOTHING = {
     "vector": "the same vector for every text",
     "tags": "the commonest tag of each word",
     "span": "the first words of each text",
+    "masked": "how often each sub-word occurs",
 }
 
 
@@ -82,7 +83,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
     logits = teacher.scores(some.inputs)
     each = (time.perf_counter() - began) / len(some)
     some = heard(some, logits) if splits.couples else some
-    nothing = task.baselines[0](splits).predict(some.inputs)
+    nothing = next(material.baselines(teacher.encoder)).predict(some.inputs)
     majority, score = material.measured(some, nothing), material.measured(some, logits)
     if trains:
         notes.append(
@@ -132,6 +133,8 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
 
 def _labels(splits: Splits, teacher: Loaded) -> str:
     """How the labels of teacher and data go together; of scores their range, for they have no names."""
+    if not splits.label_names and not splits.couples:
+        return "none: a text is its own label"
     if splits.couples:
         return "none: vectors are learnt of texts alone"
     if splits.scale is not None:

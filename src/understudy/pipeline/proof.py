@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from understudy import runtime
-from understudy.answers import LABEL, SPAN, TAGS, VECTOR
+from understudy.answers import LABEL, MASKED, SPAN, TAGS, VECTOR
 from understudy.encoding.tokens import FIELD
 from understudy.evaluation import Scored, disagreements, moved_answers, span_facts
 from understudy.pipeline.exits import left
 from understudy.pipeline.forms import raw_rows
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
-from understudy.statistics import coverage_curve, different, neighbours, reliability
+from understudy.statistics import METRICS, coverage_curve, different, neighbours, reliability
 from understudy.wording import metric_name
 
 EXAMPLES, DISAGREEMENTS, SHOWN = 24, 12, 8
@@ -36,9 +36,10 @@ def evidence(
     if taught.get("history"):
         curves["teacher"] = taught["history"]
     rows = raw_rows(material.splits.test)
-    softens, one_label = material.task.answer.softens, material.task.answer is LABEL
+    softens, one_label = material.task.answer.calibrates, material.task.answer is LABEL
     vectors = material.task.answer is VECTOR
-    apart = [] if vectors else disagreements(teacher, artefact, most=DISAGREEMENTS)
+    hidden = material.task.answer is MASKED
+    apart = [] if vectors or hidden else disagreements(teacher, artefact, most=DISAGREEMENTS)
     found: Facts = {
         "schema": 1,
         "labels": list(material.splits.label_names),
@@ -62,11 +63,11 @@ def evidence(
         found["spans"] = span_facts(words, teacher, artefact, label_names=material.splits.label_names)
     elif material.task.answer is SPAN:
         found["answers"] = moved_answers(material.splits.test.inputs["question"], teacher, artefact)
-    elif not one_label:
+    elif not one_label and not hidden:
         found["apart"] = [_apart(material, scored, rows[i], i) for i in apart]
     if vectors:
         found["neighbours"] = _neighbours(material, scored)
-    elif not material.task.answer.decides:
+    elif not material.task.answer.decides and not hidden:
         found["residuals"] = _residuals(material, scored)
     return found
 
@@ -209,7 +210,7 @@ def _how(material: Material) -> dict[str, str]:
     return {
         metric: f"on {len(splits.test):,} test rows, opened once; 95 % intervals (Wilson for rates, else bootstrap)",
         "retention": f"{metric_name(metric)} of the artefact (torch-free runtime, INT{recipe.export.bits}) divided by "
-        "the teacher's",
+        "the teacher's" + (", turned round: less is better" if METRICS[metric].direction == "lower" else ""),
         "gap closed": "(student - twin) / (teacher - twin); not defined where the teacher is no better than the twin",
         "verdict": "student minus twin, paired bootstrap over test rows (and seeds), against the margin",
         **({"calibration": calibration[answer]} if answer in calibration else {}),

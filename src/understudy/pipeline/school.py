@@ -88,7 +88,10 @@ class School:
     def choose(self, learnt: dict[str, Facts]) -> tuple[int, int]:
         """The seeds whose student and twin were best on validation; their models become RUN/student and RUN/twin."""
         recipe = self.material.recipe
-        best = {role: best_seed({s: learnt[f"{role}.{s}"] for s in seeds(recipe)}) for role in ("student", "twin")}
+        best = {
+            role: best_seed(self.material, {s: learnt[f"{role}.{s}"] for s in seeds(recipe)})
+            for role in ("student", "twin")
+        }
         for role, seed in best.items():
             if recipe.seeds > 1:
                 shutil.copytree(place(self.material, role, seed), self.material.folder / role, dirs_exist_ok=True)

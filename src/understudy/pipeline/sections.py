@@ -76,7 +76,7 @@ class Teacher(Section):
     targets: Literal["auto", "stored", "live"] = Field(
         "auto",
         description="stored: the teacher answers each row once, ever; live: it runs in every step; "
-        "auto: stored where logits are all that the objective reads.",
+        "auto: stored where logits are all that the objective reads, and the same in every epoch.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="When the teacher is trained; auto: bf16 where a short probe finds it faster."
@@ -138,6 +138,11 @@ class Student(Section):
         None,
         description="cut: how many layers, or which ones ([0, 2, 4]); unset: half of them, or all where a width, "
         "feed_forward or rank is said.",
+    )
+    folder: Name | None = Field(
+        None,
+        description="cut: folder of an encoder that it is cut from in the teacher's place, such as RUN/student of a "
+        "masked-language-model; unset layers are then all of its layers.",
     )
     spread: Literal["uniform", "first", "last"] = Field(
         "uniform", description="cut: which layers so many are: evenly spread, the first or the last."
@@ -318,7 +323,7 @@ class Recipe(Section):
     task: Name | None = Field(
         None,
         description="text-classification, pair-classification, multi-label, regression, token-classification, "
-        "question-answering, sentence-embedding, "
+        "question-answering, sentence-embedding, masked-language-model, "
         "image-classification, tabular-classification or tabular-regression; "
         "from the columns and the labels when unset.",
     )

@@ -85,7 +85,7 @@ def ship(
         )  # fmt: skip
     shutil.rmtree(material.folder / "quantised", ignore_errors=True)
     if rung.module is not student:
-        save_module(rung.module, material.folder / "quantised")
+        save_module(rung.module, material.folder / "quantised", kind.tokenizer)
     write_tensors(
         material.folder / "scores" / "validation.safetensors", to_file({"artefact": logits, "student": reference})
     )

@@ -35,7 +35,7 @@ from understudy.pipeline.vectors import fitted, with_heard
 from understudy.pipeline.views import FILE as VIEWS
 from understudy.pipeline.views import make_views, read_views, said_of_views
 from understudy.tasks import LAYOUTS, Task, task_named
-from understudy.teachers import Loaded
+from understudy.teachers import Loaded, says_masked
 
 STAGES = ("data", "teach", "label", "train", "export", "evaluate", "report")
 WITHIN = {"label": ("views", "tune"), "train": ("step-",)}  # stages without a command, done again with another
@@ -149,10 +149,16 @@ def load_splits(recipe: Recipe) -> tuple[str, Splits]:
             raise UsageError(f"digits are images: leave --task {recipe.task} out, or name other --data")
         return "image-classification", digits()
     dials = recipe.data
-    return load(
-        dials.path, layouts=LAYOUTS, task=recipe.task, text=dials.text, label=dials.label, image=dials.image,
-        seed=recipe.seed, validation_share=dials.validation_share, test_share=dials.test_share,
+    read = partial(
+        load, dials.path, layouts=LAYOUTS, text=dials.text, label=dials.label, image=dials.image, seed=recipe.seed,
+        validation_share=dials.validation_share, test_share=dials.test_share,
     )  # fmt: skip
+    name, splits = read(task=recipe.task)
+    if recipe.task is None and name == "sentence-embedding" and (said := says_masked(recipe.teacher.path)):
+        name, splits = read(task="masked-language-model")
+        why = f"the task is {name}: train has texts, and no other column, and the teacher is a {said}"
+        splits = replace(splits, notes=(why, *splits.notes))
+    return name, splits
 
 
 def settled(given: Recipe, task_name: str, splits: Splits, *, own: bool = False) -> tuple[Task, Recipe]:
@@ -208,7 +214,7 @@ def _perform(
 
     if splits.couples:
         material = with_heard(material, "validation", validation_logits(material, loaded))
-    source += [kind.identity] if kind.identity else []
+    source += [one for one in (kind.identity, kind.origin) if one]
     _say_all(say, kind.notes)
     school = School(material, loaded, kind, source, given=teacher is not None)
     tuned = journal.stage("tune", [*source, *dials(recipe)], school.tuned)
@@ -233,7 +239,7 @@ def _perform(
     measured = journal.stage("evaluate", [*decided, gates, *asked_of], judging, outputs=[folder / "evidence.json"])
     notes = [*splits.notes, *([choice["why"]] if choice else []), *loaded.notes, *kind.notes]
     notes += [*([made["note"]] if made["rows"] else []), *tuned["notes"], *exported["notes"]]
-    facts = _facts(material, loaded, data, measured, exported, notes) | _taught(recipe, learnt, chosen)
+    facts = _facts(material, loaded, data, measured, exported, notes) | _taught(material, learnt, chosen)
     run = Run(folder, facts | ({"choice": choice} if choice else {}))
     _report(run, exported)
     if not exported["passed"]:
@@ -293,18 +299,19 @@ def _facts(
     }
 
 
-def _taught(recipe: Recipe, learnt: dict[str, Facts], chosen: tuple[int, int]) -> Facts:
+def _taught(material: Material, learnt: dict[str, Facts], chosen: tuple[int, int]) -> Facts:
     """What was taught and how, for run.json: the terms, the steps before the last training, and the cohort."""
-    shipped = learnt[f"student.{chosen[0]}"]
+    recipe, shipped = material.recipe, learnt[f"student.{chosen[0]}"]
     steps = []
     for step in recipe.steps:
         name = f"step.{step.name}."
         each = [facts for key, facts in learnt.items() if key.startswith(name)]
+        best = [facts["best"] for facts in each if facts["best"] is not None]
         steps.append(
             {
                 "name": step.name,
                 "learns_from": step.learns_from,
-                "best": max((facts["best"] for facts in each if facts["best"] is not None), default=None),
+                "best": material.best(best) if best else None,
                 "seconds": sum(facts["seconds"] for facts in each),
                 "steps": each[0]["steps"],
                 "objective": each[0]["objective"],
@@ -354,7 +361,7 @@ def _task_of(data: Splits) -> str:
     if data.train.labels.dtype.kind == "O":
         return "question-answering" if "context" in data.train.inputs else "token-classification"
     if data.train.labels.ndim == 2:
-        return "multi-label"
+        return "multi-label" if data.label_names else "masked-language-model"
     return "pair-classification" if data.pairs else "text-classification"
 
 

@@ -16,11 +16,12 @@ from understudy.answers import SPAN, TAGS
 from understudy.data.answered import unanswered
 from understudy.data.feed import Feed
 from understudy.data.views import shift
-from understudy.encoding import PassageEncoder, PixelEncoder, TokenEncoder, load_encoder
+from understudy.encoding import MaskedEncoder, PassageEncoder, PixelEncoder, TokenEncoder, load_encoder
+from understudy.encoding.masked import SHARE
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
 from understudy.pipeline.cuts import Cut
-from understudy.pipeline.defaults import TEACHERS, TREES
+from understudy.pipeline.defaults import BUILT_IN, TREES
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.pipeline.members import alone, join, parent_of, refuse, several
@@ -29,14 +30,14 @@ from understudy.pipeline.watching import watching
 from understudy.targets.lock import locked
 from understudy.tasks.image_classification import pixel_encoder, pixel_statistics
 from understudy.tasks.question_answering import passage_encoder, said_of_windows
-from understudy.tasks.text_classification import subword_encoder
+from understudy.tasks.text_classification import length_limit, subword_encoder
 from understudy.tasks.token_classification import said_of_limit, token_encoder
 from understudy.teachers import Loaded, boosting, describe, open_teacher, settle
 from understudy.teachers.own import save_teacher
 from understudy.training import Settings, probe, train
 from understudy.wording import metric_name
 
-FAMILIES = tuple(name for name in TEACHERS if name != "encoder")
+FAMILIES = BUILT_IN
 
 
 def teach(material: Material, given: Loaded | None = None) -> tuple[Loaded, Facts]:
@@ -108,7 +109,7 @@ def _refuse_student(material: Material, teacher: Loaded, *, cut: bool) -> None:
     """A student that cannot be made of this teacher, or for these images, is refused before a teacher is trained."""
     student = material.recipe.student
     if student.family == "cut" and cut:
-        Cut(material, teacher).refuse()
+        Cut(material, origin(material, teacher)).refuse()
     elif student.family in FAMILIES:
         images = material.splits.train.inputs["image"]
         family(student.family, pixel_encoder(images), images[:200], 2, width=1, dropout=0.0, layers=student.depth)
@@ -168,6 +169,22 @@ def open_given(material: Material) -> Loaded:
     return _shortened(loaded, material)
 
 
+def origin(material: Material, teacher: Loaded) -> Loaded:
+    """What the student is cut from: its teacher, or the encoder in ``student.folder`` with a fresh head of the task.
+
+    Raises:
+        TeacherError: a folder that is no encoder.
+    """
+    recipe, splits = material.recipe, material.splits
+    if recipe.student.folder is None:
+        return teacher
+    loaded = open_teacher(
+        recipe.student.folder, task=material.task.name, label_names=splits.label_names, head="new",
+        limit=recipe.data.limit, seed=recipe.seed, fields=splits.fields, scale=splits.scale,
+    )  # fmt: skip
+    return replace(_shortened(loaded, material), fresh_head=False)
+
+
 def _shortened(loaded: Loaded, material: Material) -> Loaded:
     """The same teacher with its length limit drawn from the data: what never is longer than 40 needs no 256."""
     theirs: Any = loaded.encoder
@@ -175,6 +192,11 @@ def _shortened(loaded: Loaded, material: Material) -> Loaded:
         return _windowed(loaded, theirs, material)
     if loaded.tokenizer is None or material.recipe.data.limit is not None:
         return loaded
+    if isinstance(theirs, MaskedEncoder):
+        lengths = theirs.lengths(theirs.encode({"text": material.splits.train.inputs["text"][:20_000]}))
+        hiding = theirs.with_limit(length_limit(lengths, positions=theirs.limit))
+        said = f"texts are read up to {hiding.limit} sub-word tokens, of which {SHARE:.0%} are hidden"
+        return replace(loaded, encoder=hiding, notes=(*loaded.notes, said))
     if isinstance(theirs, TokenEncoder):
         words = token_encoder(
             loaded.tokenizer, material.splits.train.inputs, positions=loaded.positions, token_types=theirs.token_types

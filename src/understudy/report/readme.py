@@ -30,6 +30,8 @@ ANSWER = {
     "tags": "`tags`, one for each word, and `spans`, the entities that they spell out",
     "span": "`answer` (empty where there is none), `start` and `end` (its letters in the context, from one up to the "
     "other) and `probability`",
+    "masked": "`loss`, nats for each token that is hidden of it, and `filled`, the likeliest sub-words behind each of "
+    "its own masks",
     "vector": "`embedding`, a list of numbers of length 1; `model.embed(texts)` gives them as an array",
 }
 WEAK = {"labels": "labels", "tags": "types of entities"}
@@ -40,6 +42,7 @@ LIMIT = {
     "labels": "It knows its labels and no other: whatever lies outside them gets none, or a wrong one.",
     "tags": "It knows its types and no other; a word behind its limit is never part of an entity.",
     "span": "It only ever answers in the words of the context, at most 30 of them, whether or not they are right.",
+    "masked": "It knows the language of its corpus. A task of its own wants the weights beside it, and fine-tuning.",
     "vector": "Cosines mean what the teacher's mean, on texts like those of training; no vector says how sure it is.",
 }
 

@@ -92,7 +92,11 @@ def kept(facts: Facts) -> list[tuple[str, str, str]]:
         if around is not None and around.low is not None and around.high is not None:
             low, high = (formats.share(end, facts.digits) for end in (around.low, around.high))
             moved += f"{', ' if moved else ''}interval {low[:-2]} to {high}"
-        rows.append((formats.share(retention, facts.digits), said, moved))
+        value = formats.share(retention, facts.digits)
+        if facts.direction == "lower":
+            value, said = formats.times(1 / retention), f"the teacher’s {facts.metric_name}, of which less is better"
+            moved = change(before, after)
+        rows.append((value, said, moved))
     if compression is not None:
         sizes = change(*(formats.size(m.bytes if m else None) for m in (teacher, export)))
         said = "smaller on disk" if compression >= 1 else "compression: larger than the teacher"
@@ -124,7 +128,7 @@ def together(facts: Facts) -> str:
         return ""
     value, low, high = (formats.fraction(end) for end in (found.value, found.low, found.high))
     between = "" if found.low is None else f" (95{formats.SPACE}% interval {low} to {high})"
-    said = "cosines" if facts.answer == "vector" else "scores"
+    said = {"vector": "cosines", "masked": "losses of texts"}.get(facts.answer, "scores")
     return f"The {said} of teacher and {facts.export_name} have a Pearson correlation of {value}{between}."
 
 

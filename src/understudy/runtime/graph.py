@@ -44,7 +44,8 @@ class GraphModel:
             raise ArtefactError(f'{path} has no output "logits"; it has {", ".join(self._outputs)}')
 
     def logits(self, encoder: Encoder, features: Any, *, batch: int) -> Any:
-        """float32 [N, K]; of sentences a `Ragged` with a row of K for every word that there was room for.
+        """float32 [N, K]; of sentences a `Ragged` with a row of K for every word that there was room for; of hidden
+        tokens the encoder's own sums, [N, 3].
 
         Rows of like length go together, so that little is spent on padding.
         """
@@ -54,8 +55,10 @@ class GraphModel:
             logits = self.run(inputs)["logits"]
             if logits.ndim == 3:
                 answering: Any = encoder
-                words.append((rows, at_places(logits, answering.places(features, rows), NEVER)))
-                continue
+                if not hasattr(answering, "reduced"):
+                    words.append((rows, at_places(logits, answering.places(features, rows), NEVER)))
+                    continue
+                logits = answering.reduced(features, rows, logits)
             if found is None:
                 found = np.empty((len(features), logits.shape[1]), logits.dtype)
             found[rows] = logits
@@ -83,6 +86,7 @@ class GraphModel:
 def batches(encoder: Encoder, features: Any, batch: int) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
     """Row numbers and inputs of every batch; rows of like length go together."""
     order = np.argsort(encoder.lengths(features), kind="stable")
+    batch = min(batch, getattr(encoder, "most_rows", batch))
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
         yield rows, encoder.collate(features, rows)

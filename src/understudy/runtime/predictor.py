@@ -52,6 +52,7 @@ class Predictor:
         several labels:  ``labels``, those that hold, and ``probabilities`` {label: p}
         tags of words:   ``tags`` and ``spans``, see `understudy.runtime.tagger`
         a vector:        ``embedding``, D numbers, a vector of length 1
+        hidden tokens:   ``loss`` and ``filled``, see `understudy.runtime.filler`
 
         A bare string stands for the only column of the task. Where a row was longer than its encoder's limit, and lost
         its end, it also has ``truncated``, true.
@@ -246,6 +247,10 @@ def _load(folder: Path, *, threads: int) -> Predictor:
         from understudy.runtime.reader import Reader
 
         return Reader(manifest, encoder, model)
+    if manifest.get("answer") == "masked":
+        from understudy.runtime.filler import Filler
+
+        return Filler(manifest, encoder, model)
     return Predictor(manifest, encoder, model)
 
 

@@ -169,13 +169,36 @@ class Span:
         return [{"span": tuple(span), "probability": p} for span, p in zip(spans.tolist(), sure, strict=True)]
 
 
-VOICES: Mapping[str, type[OneLabel] | type[Score] | type[Several] | type[Vector] | type[Tags] | type[Span]] = {
+class Masked:
+    """``loss``: nats for each hidden token of a text."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self.nothing = np.zeros((0, 3), np.float32)
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Raises UsageError."""
+        raise UsageError("this artefact is a masked language model, which has no labels: predict fills masks")
+
+    def numbers(self, logits: np.ndarray) -> np.ndarray:
+        """float64 [N]; 0 of a text in which nothing can be hidden."""
+        found = finite(logits).astype(np.float64)
+        return np.asarray(found[:, 1] / np.maximum(found[:, 0], 1))
+
+    def said(self, logits: np.ndarray) -> list[dict[str, Any]]:
+        """See the class."""
+        return [{"loss": loss} for loss in self.numbers(logits).tolist()]
+
+
+VOICES: Mapping[
+    str, type[OneLabel] | type[Score] | type[Several] | type[Vector] | type[Tags] | type[Span] | type[Masked]
+] = {
     "label": OneLabel,
     "score": Score,
     "labels": Several,
     "vector": Vector,
     "tags": Tags,
     "span": Span,
+    "masked": Masked,
 }
 
 
@@ -214,18 +237,19 @@ def finite(logits: Any) -> Any:
 
 
 def same_answers(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> float:
-    """Share of rows with the same label, labels, tags or answer; of scores, those that differ by under a thousandth;
-    of vectors, those with a cosine above .999.
+    """Share of rows with the same label, labels, tags or answer; of scores and losses, those within a thousandth; of
+    vectors, those with a cosine above .999.
 
     >>> same_answers([{"score": 1.0}], [{"score": 1.0001}]), same_answers([{"label": "a"}], [{"label": "b"}])
     (1.0, 0.0)
     """
     if len(ours) != len(theirs) or not ours:
         return 0.0
-    key = next(name for name in ("label", "score", "labels", "embedding", "tags", "answer") if name in ours[0])
+    kinds = ("label", "score", "labels", "embedding", "tags", "answer", "loss")
+    key = next(name for name in kinds if name in ours[0])
     if key == "embedding":
         same = [float(np.dot(a[key], b[key])) > 0.999 for a, b in zip(ours, theirs, strict=True)]
-    elif key == "score":
+    elif key in ("score", "loss"):
         same = [abs(a[key] - b[key]) <= 1e-3 * max(1.0, abs(a[key])) for a, b in zip(ours, theirs, strict=True)]
     else:
         same = [a[key] == b[key] for a, b in zip(ours, theirs, strict=True)]

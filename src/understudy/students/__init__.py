@@ -12,6 +12,7 @@ from understudy.students.families.bag import Bag
 from understudy.students.families.conv import Conv
 from understudy.students.families.embedder import Embedder
 from understudy.students.families.gru import Gru
+from understudy.students.families.masked import MaskedLM
 from understudy.students.families.ngram import Ngram
 from understudy.students.families.reader import Reader
 from understudy.students.families.static import Static
@@ -37,6 +38,7 @@ __all__ = [
     "Exits",
     "FactorisedEmbedding",
     "Gru",
+    "MaskedLM",
     "Mlp",
     "Ngram",
     "Normalised",

@@ -18,6 +18,7 @@ from understudy.students.families.bag import Bag
 from understudy.students.families.conv import Conv
 from understudy.students.families.embedder import Embedder
 from understudy.students.families.gru import Gru
+from understudy.students.families.masked import MaskedLM
 from understudy.students.families.ngram import Ngram
 from understudy.students.families.reader import Reader
 from understudy.students.families.static import Static
@@ -57,14 +58,16 @@ def save(module: nn.Module, folder: Path | str) -> None:
 
     A transformers model gets its own ``save_pretrained`` layout (any program loads it). Own families write their
     arguments and weights; wrappers (`WRAPPERS`) write their model into ``model/`` inside, an ``Exits`` its heads
-    beside it. A transformers model with a factorised table, which no other program knows, is
-    written as a family: its class, its config and the rank. A ``Student`` is unwrapped.
+    beside it. A transformers model with a factorised table, which no other program knows, is written as a family: its
+    class, its config and the rank. A ``Student`` is unwrapped, and so is a ``MaskedLM``.
 
     Raises:
         UsageError: a module of another kind; its author saves it.
     """
     if isinstance(module, Student):
         module = module.module
+    if isinstance(module, MaskedLM):
+        module = module.model
     with files.new_folder(folder) as draft:
         _write(module, draft)
 

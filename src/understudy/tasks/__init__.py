@@ -9,6 +9,7 @@ from understudy.data.layouts import Layout
 from understudy.errors import UsageError, choices
 from understudy.tasks import (
     image_classification,
+    masked_language_model,
     multi_label,
     pair_classification,
     question_answering,
@@ -27,7 +28,8 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         task.name: task
         for task in (
             *(text_classification.TASK, pair_classification.TASK, multi_label.TASK, regression.TASK),
-            *(token_classification.TASK, question_answering.TASK, sentence_embedding.TASK),
+            *(token_classification.TASK, question_answering.TASK),
+            *(sentence_embedding.TASK, masked_language_model.TASK),
             *(image_classification.TASK, tabular.CLASSES, tabular.SCORES),
         )
     }

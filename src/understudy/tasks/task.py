@@ -8,7 +8,6 @@ from typing import Any
 
 from understudy.answers import Answer, answer_named
 from understudy.baselines import Baseline
-from understudy.data import Splits
 from understudy.data.layouts import EVERY, Layout
 from understudy.objectives import Term
 
@@ -25,6 +24,7 @@ class Task:
         metrics: names of the metrics that are measured (``statistics.METRICS``).
         primary: the one that decides unless the recipe says another.
         baselines: cheap models ``(splits) -> Baseline``; the first knows nothing of a row, or of a word only itself.
+            Where tokens are hidden ``(splits, encoder) -> Baseline``: another tokenizer hides others.
         families: student families that can learn it.
         show: a raw row -> what the report shows of it, ``{"text": ...}`` or ``{"image": "data:image/png;base64,..."}``.
         hard: builds the term that hears the labels: ``(weight, of=...)``; where rows have none, what can be learnt of
@@ -38,7 +38,7 @@ class Task:
     layout: Layout
     metrics: tuple[str, ...]
     primary: str
-    baselines: tuple[Callable[[Splits], Baseline], ...]
+    baselines: tuple[Callable[..., Baseline], ...]
     families: tuple[str, ...]
     show: Callable[[Mapping[str, Any]], dict[str, str]]
     hard: Callable[..., Term]

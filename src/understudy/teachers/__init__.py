@@ -8,6 +8,7 @@ from understudy.teachers.labels import Alignment, align
 from understudy.teachers.live import Live
 from understudy.teachers.load import open_teacher
 from understudy.teachers.loaded import Loaded, Member, describe, given, weights_hash
+from understudy.teachers.masked import says_masked
 from understudy.teachers.merging import known_labels, merge, reconcile
 from understudy.teachers.narrowed import Narrowed
 from understudy.teachers.own import save_teacher
@@ -36,6 +37,7 @@ __all__ = [
     "open_teacher",
     "reconcile",
     "save_teacher",
+    "says_masked",
     "score_rows",
     "scorer",
     "settle",

@@ -43,7 +43,8 @@ def score_rows(
         order: columns to return, in this order; all where None.
 
     Returns:
-        float32 [N, K]; of sentences a `Ragged` [M, K] with a row of K for every word that there was room for.
+        float32 [N, K]; of sentences a `Ragged` [M, K] with a row of K for every word that there was room for; of
+        hidden tokens what the encoder keeps of them, [N, 3].
 
     Raises:
         TeacherError: a logit that is not finite, with its row.
@@ -71,6 +72,7 @@ def _score(model: nn.Module, encoder: Encoder, inputs: Inputs, batch_size: int, 
     if not len(lengths):
         return np.zeros((0, len(order) if order is not None else 0), np.float32)
     rows = np.argsort(lengths, kind="stable")
+    batch_size = min(batch_size, getattr(encoder, "most_rows", batch_size))
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     found: np.ndarray | None = None
     words: list[tuple[np.ndarray, Ragged]] = []
@@ -82,8 +84,10 @@ def _score(model: nn.Module, encoder: Encoder, inputs: Inputs, batch_size: int, 
             logits = logits_of(call(model, batch)).cpu().numpy()
             if logits.ndim == 3:
                 answering: Any = encoder
-                words.append((some, at_places(logits, answering.places(features, some), NEVER)))
-                continue
+                if not hasattr(answering, "reduced"):
+                    words.append((some, at_places(logits, answering.places(features, some), NEVER)))
+                    continue
+                logits = answering.reduced(features, some, logits)
             if found is None:
                 found = np.empty((len(rows), logits.shape[1]), np.float32)
             found[some] = logits

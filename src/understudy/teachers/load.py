@@ -69,8 +69,12 @@ def open_teacher(
         from understudy.teachers.reader import open_reader
 
         return open_reader(resolve(path_or_name), label_names=label_names, head=head, limit=limit, seed=seed)
+    if task == "masked-language-model":
+        from understudy.teachers.masked import open_masked
+
+        return open_masked(resolve(path_or_name), head=head, limit=limit, seed=seed)
     if task != "image-classification":
-        known = [*PROBLEMS, "sentence-embedding", "question-answering", "image-classification"]
+        known = [*PROBLEMS, "sentence-embedding", "question-answering", "masked-language-model", "image-classification"]
         raise UsageError(f'no teacher for a task "{task}": {choices(task, known)}')
     return _image(resolve(path_or_name), label_names, head, seed)
 

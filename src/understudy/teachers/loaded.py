@@ -13,6 +13,7 @@ from torch import nn
 from understudy.encoding import Encoder
 from understudy.errors import TeacherError
 from understudy.files import content_hash
+from understudy.students import MaskedLM
 from understudy.teachers.label import Inputs, Logits, Scorer, score_rows, scorer
 from understudy.teachers.labels import Alignment
 
@@ -156,6 +157,7 @@ def describe(model: nn.Module) -> str:
     >>> describe(nn.Sequential(nn.Linear(2, 3)))
     'Sequential, 9 parameters'
     """
+    model = model.model if isinstance(model, MaskedLM) else model
     config = getattr(model, "config", None)
     parts = [type(model).__name__]
     for name, text in (("num_hidden_layers", "{} layers"), ("hidden_size", "hidden {}")):

@@ -69,6 +69,15 @@ def read_model(
     return model, None, notes
 
 
+def load_model(auto: Any, folder: Path, *, seed: int) -> tuple[Any, bool]:
+    """The model of a folder as it is, and whether any part of its head is fresh, drawn from ``seed``.
+
+    Raises:
+        TeacherError: weights that do not load, or do not load completely.
+    """
+    return _load(auto, folder, None, seed=seed)
+
+
 def _load(
     auto: Any, folder: Path, label_names: Sequence[str] | None, *, seed: int, problem: str = ""
 ) -> tuple[Any, bool]:

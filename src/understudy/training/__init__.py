@@ -6,5 +6,6 @@ from understudy.training.loop import train
 from understudy.training.precision import probe
 from understudy.training.progress import Step, Training
 from understudy.training.settings import Settings
+from understudy.training.state import Lower
 
-__all__ = ["Distillation", "Settings", "Step", "Training", "balanced", "probe", "pulls", "train"]
+__all__ = ["Distillation", "Lower", "Settings", "Step", "Training", "balanced", "probe", "pulls", "train"]

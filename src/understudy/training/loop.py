@@ -56,9 +56,9 @@ def train(
         objective: the terms; ``loss = sum over terms of weight(step) * sum of values / count``.
         teacher: whatever answers ``bind(needs)`` and ``targets(batch)``; None where no term asks for one.
         settings: how long, how fast, how exact.
-        validate: module -> score, higher is better, or one such function for each student by name; after every
-            epoch. Every student gets the weights of its own best epoch back, and stops on its own where the settings
-            have a patience: it goes on teaching its peers. None keeps the last weights.
+        validate: module -> score, higher is better (of a `Lower` lower), or one such function for each student by
+            name; after every epoch. Every student gets the weights of its own best epoch back, and stops on its own
+            where the settings have a patience: it goes on teaching its peers. None keeps the last weights.
         prepare: the one seam that may change a batch (views, mixup, rollouts); it sees one more, for its shapes.
         folder: where sealed checkpoints go; the same call again resumes from there, to the same weights.
         watch: called after every step with what happened, on the first process.

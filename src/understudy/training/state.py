@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ from understudy.training.progress import Step, Training
 from understudy.training.settings import Settings
 
 Score = Callable[[nn.Module], float]
+
+
+@dataclass(frozen=True)
+class Lower:
+    """A score of which the least is the best: a loss."""
+
+    score: Score
+
+    def __call__(self, module: nn.Module) -> float:
+        return self.score(module)
+
+
 Scores = Score | Mapping[str, Score]
 
 
@@ -120,7 +133,8 @@ class State:
             if score is not None and name not in before
         }
         for name, score in scores.items():
-            if name not in self.best or score > self.best[name]:
+            sign = -1 if isinstance(score_of[name], Lower) else 1
+            if name not in self.best or sign * score > sign * self.best[name]:
                 self.best[name], self.best_weights[name] = score, checkpoint.weights(given[name])
                 self.stale[name] = 0
             else:
