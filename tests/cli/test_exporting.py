@@ -66,7 +66,7 @@ def test_a_run_with_another_limit_says_so(finished: Any, tmp_path: Path, capsys:
     assert facts["recipe"]["export"]["max_drop"] == 7
     assert {gate["limit"] for gate in facts["verdict"]["gates"] if "loss" in gate["name"]} == {7.0}
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert [line["changed"] for line in log if line["event"] == "amended"] == [["export.max_drop: was 0.5, now 7.0"]]
+    assert [line["changed"] for line in log if line["event"] == "amended"] == [["export.max_drop: was unset, now 7.0"]]
     assert (folder / "student" / "model.safetensors").read_bytes() == weights
     assert "max_drop: 7.0" in (folder / "stages" / "asked.yaml").read_text(), "the limit stays"
     texts = ["red green", "blue", ""]

@@ -41,6 +41,7 @@ _OF_TASK: dict[str, dict[str, dict[str, Any]]] = {
     "masked-language-model": {"cut": {"temperature": 2.0, "learning_rate": 5e-4}},
 }
 """Dials of a family that are others for one task."""
+_DROP = {"masked-language-model": 5.0}
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     name: {
         family: _DIALS[family] | (_TABLE if task.tabular else {}) | _OF_TASK.get(name, {}).get(family, {})
@@ -93,6 +94,7 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
         "evaluation.metric": recipe.evaluation.metric or metric,
         "evaluation.threads": recipe.evaluation.threads or 1,
         "teacher.targets": _targets(recipe, task),
+        "export.max_drop": _DROP.get(task, 0.5) if recipe.export.max_drop is None else recipe.export.max_drop,
     }
     return with_values(recipe, {key: value for key, value in decided.items() if value is not None})
 

@@ -70,7 +70,9 @@ def decide(
     full = metric.function(labels, every[-1].argmax(1))
 
     def holds(value: float) -> bool:
-        return all(100 * metric.gain(reference, value) <= recipe.export.max_drop for reference in (exact, full))
+        return all(
+            100 * metric.gain(reference, value) <= float(recipe.export.max_drop or 0.0) for reference in (exact, full)
+        )
 
     tried = [one["threshold"] for one in drawn if one["threshold"] is None or holds(one["metric"])]
     for threshold in tried:

@@ -62,7 +62,12 @@ def gates_of(
         same = ("parity (largest difference in nats of a text)", PARITY)
     gates = [
         gate(*same, parity["max_abs_error"], at_most=True),
-        gate(f"INT{limits.bits} {'and exits ' if exits else ''}loss (points)", limits.max_drop, drop, at_most=True),
+        gate(
+            f"INT{limits.bits} {'and exits ' if exits else ''}loss (points)",
+            float(limits.max_drop or 0.0),
+            drop,
+            at_most=True,
+        ),
         gate("same answers without torch (share)", 1.0, _alone(draft, rows), at_least=True),
     ]
     if limits.max_mb is not None:

@@ -258,8 +258,10 @@ class Train(Section):
 class Export(Section):
     """The gates between a trained student and an artefact."""
 
-    max_drop: float = Field(
-        0.5, ge=0, le=100, description="Gate: most points of the metric that INT8, and exits, may lose."
+    max_drop: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None,
+        description="Gate: most points of the metric that INT8, and exits, may lose; unset: 0.5, of a masked loss 5 "
+        "(hundredths of a nat).",
     )
     max_ms: Positive | None = Field(
         None, description="Gate: most milliseconds (p95) for one row from raw input to label."

@@ -180,7 +180,7 @@ def _facts(material: Material, draft: Path, name: str, before: float, after: flo
 
 def _holds(material: Material, one: Weighed) -> bool:
     limits = material.recipe.export
-    return bool(one.facts["drop"] <= limits.max_drop)
+    return bool(one.facts["drop"] <= float(limits.max_drop or 0.0))
 
 
 def _write_exact(folder: Path, material: Material, kind: Apprentice, rung: Rung) -> None:
