@@ -28,9 +28,10 @@ NAMES = ("teacher", "baseline", "twin", "student", "artefact")
 HALF = {"student.family": "cut", "student.layers": 3}
 LOOKUP = {"student.family": "static", "train.learning_rate": 3e-3, "objective.temperature": 1.0, "train.epochs": 10}
 SLOTS = {"data.label": "slot_tags", "teacher.epochs": 3}
+VIEWS = {"data.views": 2, "data.moves": ["replace_words"]}
 TAGGER = {
     **{"student.family": "gru", "student.width": 192, "train.epochs": 6},
-    **{"data.views": 2, "data.moves": ["replace_words"]},
+    **VIEWS,
 }
 READER = {
     **{"teacher.epochs": 1, "teacher.batch_size": 16, "teacher.precision": "bf16", "train.precision": "bf16"},
@@ -47,12 +48,14 @@ class Line:
     Attributes:
         data: folder under --data.
         options: of the recipe.
+        recipe: a named one, or None for labels and softened answers.
         prepared: (folder that is there, new folder) -> None, where the columns are not yet what the task reads.
     """
 
     data: str
     options: dict[str, Any] = field(default_factory=dict)
     prepared: Callable[[Path, Path], None] | None = None
+    recipe: str | None = None
 
 
 def slot_types(source: Path, folder: Path) -> None:
@@ -107,6 +110,7 @@ def _names(table: Any, column: str) -> list[str]:
 
 RUNS = {
     "mrpc-cut": Line("mrpc", HALF),
+    "mrpc-views": Line("mrpc", {**HALF, **VIEWS, "train.epochs": 3}, recipe="distilbert"),
     "stsb-cut": Line("stsb", HALF),
     "snips-types-static": Line("snips", {**LOOKUP, "teacher.epochs": 3}, slot_types),
     "squadshifts-cut": Line("squadshifts", {**HALF, **READER}, few_questions),
@@ -146,7 +150,7 @@ def _run(said: argparse.Namespace, name: str) -> None:
             folder.mkdir(parents=True)
             line.prepared(said.data / line.data, folder)
     options = {"teacher.path": said.teacher, "data.path": str(folder), "store": str(said.store or said.out / ".store")}
-    asked = load_recipe(options={**options, "seeds": said.seeds, **line.options})
+    asked = load_recipe(line.recipe, options={**options, "seeds": said.seeds, **line.options})
     try:
         with listening() as progress:
             distill(asked, said.out / name, progress=progress)
