@@ -28,7 +28,14 @@ def distilled(dials: dict[str, Any], bare: float, teacher: Path, out: Path) -> A
     from understudy.pipeline.recipe import load_recipe
 
     data = answering_data.write(out / "data", unlabelled=30, bare=bare)
-    options = {"data.path": str(data), "teacher.path": str(teacher), **QUICK, "teacher.epochs": 10, **dials}
+    options = {
+        "data.path": str(data),
+        "teacher.path": str(teacher),
+        "store": str(teacher.with_name("store")),
+        **QUICK,
+        "teacher.epochs": 10,
+        **dials,
+    }
     return distill(load_recipe(options=options), out / "run")
 
 

@@ -50,7 +50,13 @@ def write(folder: Path, *, pairs: bool = True, train_pairs: bool = False, seed: 
 
 
 def distilled(data: Path, teacher: Path, out: Path, **dials: Any) -> Any:
-    options = {"data.path": str(data), "teacher.path": str(teacher), **QUICK, **dials}
+    options = {
+        "data.path": str(data),
+        "teacher.path": str(teacher),
+        "store": str(teacher.with_name("store")),
+        **QUICK,
+        **dials,
+    }
     return distill(load_recipe(options=options), out)
 
 

@@ -32,7 +32,14 @@ def distilled(dials: dict[str, Any], teacher: Path, out: Path) -> Any:
     from understudy.pipeline.recipe import load_recipe
 
     data = tagging_data.write(out / "data", unlabelled=30)
-    options = {"data.path": str(data), "teacher.path": str(teacher), **QUICK, "teacher.epochs": 8, **dials}
+    options = {
+        "data.path": str(data),
+        "teacher.path": str(teacher),
+        "store": str(teacher.with_name("store")),
+        **QUICK,
+        "teacher.epochs": 8,
+        **dials,
+    }
     return distill(load_recipe(options=options), out / "run")
 
 

@@ -46,7 +46,13 @@ def distilled(kind: str, dials: dict[str, Any], teacher: Path, out: Path) -> Any
     from understudy.pipeline.recipe import load_recipe
 
     data = tasks_data.write(kind, out / "data")
-    options = {"data.path": str(data), "teacher.path": str(teacher), **QUICK, **dials}
+    options = {
+        "data.path": str(data),
+        "teacher.path": str(teacher),
+        "store": str(teacher.with_name("store")),
+        **QUICK,
+        **dials,
+    }
     return distill(load_recipe(options=options), out / "run")
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from understudy import __version__, baselines, evaluation, runtime, students
 from understudy.answers import LABEL, VECTOR
 from understudy.evaluation import Scored, calibrated
+from understudy.files import content_hash
 from understudy.pipeline.forms import raw_rows, to_graph, write_plain
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.label import validation_logits
@@ -268,16 +269,27 @@ def _teacher_speed(material: Material, cast: Cast, own: Facts, test: Sequence[An
     if teacher.encoder.kind == "joined":
         material.journal.log("note", text="members read each row in ways of their own: timed in PyTorch only")
         return best_of(own, None, test, **more)
-    with tempfile.TemporaryDirectory(prefix="understudy-") as place:
-        graph = Path(place) / "teacher.onnx"
-        try:
-            to_graph(teacher.model, teacher.encoder, material.splits.validation, graph)
-        except Exception as error:  # whatever an exporter says of a foreign module; PyTorch remains
-            material.journal.log(
-                "note", text=f"the teacher has no ONNX form ({type(error).__name__}); timed in PyTorch only"
-            )
-            return best_of(own, None, test, **more)
-        return best_of(own, lambda to: write_plain(to, material.task, material.splits, teacher, graph), test, **more)
+    try:
+        graph = _teachers_graph(material, teacher)
+    except Exception as error:  # whatever an exporter says of a foreign module; PyTorch remains
+        material.journal.log(
+            "note", text=f"the teacher has no ONNX form ({type(error).__name__}); timed in PyTorch only"
+        )
+        return best_of(own, None, test, **more)
+    return best_of(own, lambda to: write_plain(to, material.task, material.splits, teacher, graph), test, **more)
+
+
+def _teachers_graph(material: Material, teacher: Loaded) -> Path:
+    """The teacher as one ONNX file, made once and kept in the store for every run with the same teacher."""
+    name = content_hash(teacher.fingerprint, teacher.encoder.fingerprint, torch.__version__)
+    graph = material.store / "graphs" / f"{name}.onnx"
+    if not graph.is_file():
+        graph.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=graph.parent) as place:
+            made = Path(place) / graph.name
+            to_graph(teacher.model, teacher.encoder, material.splits.validation, made)
+            made.replace(graph)
+    return graph
 
 
 def _of_baseline(material: Material, baseline: baselines.Baseline) -> Any:
