@@ -22,7 +22,7 @@ LAYERS = (
     ("data", "objectives", "report", "runtime", "statistics", "students", "targets"),
     ("baselines",),  # a task names the ones that fit it
     ("tasks", "teachers"),
-    ("evaluation", "export", "training"),
+    ("evaluation", "export", "generation", "training"),
     ("pipeline",),
     ("search", "serve"),
     ("cli",),
