@@ -36,6 +36,9 @@ def refused(words: str, code: int, says: str, capsys: pytest.CaptureFixture[str]
         (TO + "{root} --model tiny", 4, "(404): wanted a base URL such as"),
         (TO + "{url} --model tinny", 4, 'no model "tinny": did you mean "tiny"?'),
         (TO + "{url}", 2, "name one with --model"),
+        (TO + "https://x.org:port/v1 --model m", 2, "no URL such as https://HOST/v1"),
+        (TO + "http://[::1/v1 --model m", 2, "no URL such as https://HOST/v1"),
+        (TO + "{url} --model tiny --key-env ODD", 4, "ODD holds no key"),
         (TO + "ftp://x/v1 --model m", 2, "no URL such as https://HOST/v1"),
         (TO + "https://me:pass@x.org/v1 --model m", 2, "put the key into an env"),
         (TO + "https://x.invalid/v1 --model m --key-env NO", 4, "needs a key: set NO"),
@@ -67,6 +70,7 @@ def test_what_can_be_known_before_an_answer_costs_none(
     words: str, code: int, says: str, server: Server, questions: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    monkeypatch.setenv("ODD", "sk-… or so")
     (tmp_path / "theirs.jsonl").write_text("{}\n")
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "answers.sqlite").write_text("this is no database at all, however long it may be\n" * 20)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import Response
 
 from tests.generation.server import KEY, NAMES, Server, fault, reply
 from understudy.cli.app import run
@@ -105,6 +106,7 @@ def test_what_cannot_be_answered_is_counted_and_what_failed_is_asked_again(
         "number five": fault(400, "This model's maximum context length is 8 tokens", "context_length_exceeded"),
         "number six": fault(422, "the content policy"),
         "number seven": fault(500, "down"),
+        "number ten": Response(json.dumps(reply("half a \ud83d character")), media_type="application/json"),
         "number eight": reply("I’m sorry, but I can’t help with that."),
         "number nine": {"object": "list", "data": []},
     }
@@ -118,6 +120,7 @@ def test_what_cannot_be_answered_is_counted_and_what_failed_is_asked_again(
         "too long": 1, "not taken": 1, "no answer": 2, "truncated": 1, "empty": 1, "refusal": 2,
     }  # fmt: skip
     assert len(rows(out)) == 4
+    assert next(row["completion"] for row in rows(out) if row["prompt"] == "number ten") == "half a ? character"
     assert {row["prompt"]: row["filter"] for row in rows(tmp_path / "a.rejected.jsonl")} == {
         "number two": "truncated", "number three": "empty", "number four": "refusal", "number eight": "refusal",
     }  # fmt: skip
@@ -215,7 +218,8 @@ def test_stopped_on_the_way_it_pays_at_most_for_what_was_under_way(
     server.says = lambda prompt, times: (0.05 if len(server.asked) < 6 else 0.6, "fine")
     out = tmp_path / "a.jsonl"
     words = call(server, questions, out, "--concurrency", "2")
-    code = "import sys; from understudy.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; from understudy.__main__ import main; code = main(sys.argv[1:])\n"
+    code += "sys.exit('torch is not wanted' if 'torch' in sys.modules else code)"
     process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True, env=os.environ)
     while len(server.asked) < 7:
         time.sleep(0.01)

@@ -44,7 +44,10 @@ def test_each_row_counts_for_the_first_filter_that_takes_it() -> None:
         ("truncated", 2, 13), ("empty", 1, 12), ("refusal", 2, 10), ("length", 2, 8), ("script", 1, 7),
         ("duplicate", 1, 6), ("near duplicate", 1, 5), ("overlap", 1, 4),
     ]  # fmt: skip
-    off, _ = attrition(rows, Rules(truncated=False, refusals=False, min_script=0, near=0, min_chars=0), None)
+    off, lines = attrition(rows, Rules(truncated=False, refusals=False, min_script=0, near=0, min_chars=0), None)
+    assert [one.filter for one in lines if one.rule.startswith("off: ")] == [
+        "truncated", "refusal", "script", "near duplicate", "overlap",
+    ]  # fmt: skip
     assert [place for place, reason in enumerate(off) if reason is not None] == [2, 3, 9]
 
 

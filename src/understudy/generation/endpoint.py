@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -37,9 +38,13 @@ def base_url(said: str) -> str:
     Raises:
         UsageError: no http(s) URL, or one that carries credentials or a query.
     """
-    parts = urlsplit(said)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--teacher {said} is no URL such as https://HOST/v1")
+    try:
+        parts = urlsplit(said)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half an IPv6 address
+        whole = False
+    if not whole:
+        raise UsageError(f"--teacher {said.rpartition('@')[2]} is no URL such as https://HOST/v1")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(
             f"--teacher: the URL of {parts.hostname} carries credentials or a query; put the key into an environment "
@@ -52,11 +57,13 @@ def find_key(variable: str, url: str) -> str:
     """The key in an environment variable; a server on this machine needs none, nor does one for which "none" is said.
 
     Raises:
-        TeacherError: the variable is not set.
+        TeacherError: the variable is not set, or holds what cannot be sent.
     """
     if variable == NO_KEY:
         return NO_KEY
     key = os.environ.get(variable, "").strip()
+    if key and not re.fullmatch(r"[!-~]+", key):
+        raise TeacherError(f"{variable} holds no key: it has blanks or letters that no key has")
     if key:
         return key
     if is_here(url):

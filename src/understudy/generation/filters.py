@@ -78,7 +78,7 @@ class Taken:
 
 
 def attrition(rows: Sequence[Row], rules: Rules, avoided: Avoided | None) -> tuple[list[str | None], list[Taken]]:
-    """The filter that takes each row (None: it stays), and the table."""
+    """The filter that takes each row (None: it stays), and the table, with a line for every filter."""
     reasons: list[str | None] = [None] * len(rows)
     table = []
     left = len(rows)
@@ -89,7 +89,7 @@ def attrition(rows: Sequence[Row], rules: Rules, avoided: Avoided | None) -> tup
             if out:
                 reasons[place] = name
         left -= sum(failed)
-        table.append(Taken(name, rule, sum(failed), left))
+        table.append(Taken(name, rule if fails is not None else f"off: {rule}", sum(failed), left))
     return reasons, table
 
 

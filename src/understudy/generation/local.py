@@ -144,12 +144,21 @@ def draw(scores: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> tor
     >>> draw(torch.tensor([[0.0, 0.0]] * 2), torch.tensor([0.4, 0.6]), Sampling()).tolist()
     [0, 1]
     """
-    shares, order = (scores.double() / sampling.temperature).softmax(-1).sort(dim=-1, descending=True, stable=True)
+    shares = (scores.double() / sampling.temperature).softmax(-1)
+    if sampling.top_p == 1:
+        return _passed(shares, uniform)
+    shares, order = shares.sort(dim=-1, descending=True, stable=True)
     before = shares.cumsum(-1) - shares
-    shares = torch.where(before < sampling.top_p, shares, 0.0)
+    place = _passed(torch.where(before < sampling.top_p, shares, 0.0), uniform)
+    return order.gather(1, place[:, None])[:, 0]
+
+
+def _passed(shares: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Where the running sums of [N, V] pass ``uniform`` of their whole; never on a share of 0."""
     sums = shares.cumsum(-1)
-    place = torch.searchsorted(sums, (uniform.double() * sums[:, -1])[:, None], right=True)
-    return order.gather(1, place.clamp(max=scores.shape[1] - 1))[:, 0]
+    place = torch.searchsorted(sums, (uniform.double() * sums[:, -1])[:, None], right=True)[:, 0]
+    last = (shares > 0).cumsum(-1).argmax(-1)  # rounding may leave the last number above the last sum
+    return torch.minimum(place, last)
 
 
 def _ends(net: Any, tokenizer: Any) -> list[int]:

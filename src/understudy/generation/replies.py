@@ -57,7 +57,7 @@ def read_reply(text: str, model: str) -> Answer:
     usage = usage if isinstance(usage, dict) else {}
     name = reply.get("model")
     return Answer(
-        said or "",
+        (said or "").encode("utf-8", "replace").decode("utf-8"),  # JSON may hold half a character, files may not
         finish if isinstance(finish, str) else "unknown",
         name if isinstance(name, str) and name else model,
         _count(usage.get("prompt_tokens")),

@@ -249,7 +249,7 @@ def _ask(
                 facts["failed"] = str(len(failures))
             listener.advance(done, total, **facts)
     except KeyboardInterrupt:
-        listener.say("what is under way is paid for and waited for; Ctrl-C again drops it")
+        listener.say("stopping: requests under way are paid for and waited for; Ctrl-C again drops them")
         source.finish()
         raise Interrupted(
             f"stopped by Ctrl-C; {len(reused) + kept:,} of {total:,} answers are kept, the same command goes on",
