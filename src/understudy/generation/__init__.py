@@ -3,8 +3,9 @@
 Light to import: the SDK, torch and ``datasets`` are loaded by what needs them.
 """
 
-from understudy.generation.asked import Limits, Prompting, Sampling
+from understudy.endpoints.asked import Limits, Sampling
 from understudy.generation.filters import Rules
+from understudy.generation.prompting import Prompting
 from understudy.generation.work import generate
 
 __all__ = ["Limits", "Prompting", "Rules", "Sampling", "generate"]

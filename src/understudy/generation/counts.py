@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from understudy.generation.asked import Answer, Failure, Job, Limits
-from understudy.generation.budget import Budget
+from understudy.endpoints.asked import Answer, Failure, Job, Limits
+from understudy.endpoints.budget import Budget
 from understudy.generation.filters import Row, Taken
 
 _KINDS = {

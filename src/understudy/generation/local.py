@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from understudy.endpoints.asked import Answer, Failure, Job, Keep, Limits, Message, Sampling
 from understudy.errors import TeacherError
 from understudy.files import content_hash
-from understudy.generation.asked import Answer, Failure, Job, Keep, Limits, Message, Sampling
 from understudy.teachers.folder import fingerprint, inspect, line, quiet, resolve
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")

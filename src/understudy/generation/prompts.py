@@ -10,8 +10,9 @@ from typing import Any
 
 from understudy.data.problems import need_column, texts
 from understudy.data.tables import Table, read_file
+from understudy.endpoints.asked import Message
 from understudy.errors import DataError
-from understudy.generation.asked import Message, Prompting
+from understudy.generation.prompting import Prompting
 
 _SLOT = re.compile(r"\{\{|\}\}|\{(\w+)\}")
 _ROLES = ("system", "developer", "user", "assistant")

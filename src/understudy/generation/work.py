@@ -10,13 +10,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from understudy.endpoints.asked import Answer, Failure, Job, Limits, Sampling, Teacher, job
+from understudy.endpoints.budget import Budget
+from understudy.endpoints.cache import Cache
 from understudy.errors import DataError, Interrupted, StoreError, TeacherError, UsageError
 from understudy.files import content_hash, read_json
-from understudy.generation.asked import Answer, Failure, Job, Limits, Prompting, Sampling, Teacher, job
-from understudy.generation.budget import Budget
-from understudy.generation.cache import Cache
 from understudy.generation.counts import cost, final, seen, tokens, unanswered
 from understudy.generation.filters import Rules, attrition
+from understudy.generation.prompting import Prompting
 
 CACHE = "answers.sqlite"
 KEY = "OPENAI_API_KEY"
@@ -169,7 +170,7 @@ def open_teacher(
 ) -> Teacher:
     """An endpoint where the name is a URL, else a model on this machine (only then is torch imported)."""
     if "://" in teacher:
-        from understudy.generation.endpoint import Endpoint, base_url
+        from understudy.endpoints.client import Endpoint, base_url
 
         base_url(teacher)
         if not model:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from understudy.endpoints.asked import Answer, Job
 from understudy.errors import DataError
 from understudy.files import write_bytes, write_json, write_text
-from understudy.generation.asked import Answer, Job
 from understudy.generation.card import card
 from understudy.generation.prompts import Prompts
 

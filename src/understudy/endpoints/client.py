@@ -11,21 +11,27 @@ import ipaddress
 import os
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from understudy.endpoints.asked import Answer, Failure, Job, Keep, Limits, Sampling
+from understudy.endpoints.budget import Budget
+from understudy.endpoints.crowd import Crowd
+from understudy.endpoints.replies import NotAsked, is_about_context, read_reply
 from understudy.errors import TeacherError, UsageError
 from understudy.extras import require
-from understudy.generation.asked import Answer, Failure, Job, Keep, Limits, Sampling
-from understudy.generation.budget import Budget
-from understudy.generation.crowd import Crowd
-from understudy.generation.replies import NotAsked, is_about_context, read_reply
 
 NO_KEY = "none"
 _REFUSED_AT_FIRST = 3  # requests that a server refuses before it has answered any
 _LEAST_IN_A_ROW = 5  # failures in a row after which a server that did answer counts as gone
+
+
+class RequestsRefused(TeacherError):
+    """The server takes none of the requests: a parameter that it does not know, say."""
 
 
 class OutOfBudget(BaseException):
@@ -151,7 +157,8 @@ class Endpoint:
     def _despair(self, said: Failure, proven: bool, bad: int) -> None:
         """Raises a TeacherError where it is no use to go on."""
         if not proven and (said.kind == "transient" or bad >= _REFUSED_AT_FIRST):
-            raise TeacherError(f"{self.where} gives no answer: {said.why}")
+            kind = RequestsRefused if said.kind == "refused" else TeacherError
+            raise kind(f"{self.where} gives no answer: {said.why}")
         if bad >= max(_LEAST_IN_A_ROW, 2 * self._limits.concurrency):
             raise TeacherError(f"{self.where} stopped answering, {bad} requests in a row: {said.why}")
 
@@ -179,7 +186,9 @@ class Endpoint:
     def _ask(self, job: Job) -> Answer | Failure:
         sdk, name = self._sdk, self._limit_name
         try:
-            return read_reply(self._post(job, name), self.model)
+            began = time.perf_counter()
+            answer = read_reply(self._post(job, name), self.model)
+            return replace(answer, seconds=time.perf_counter() - began)
         except NotAsked as error:
             return Failure("transient", f"it answered 200 without what was asked: {self._clean(error)}", True)
         except sdk.APITimeoutError:

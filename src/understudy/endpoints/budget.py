@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from understudy.generation.asked import Answer, Failure, Job, Limits
+from understudy.endpoints.asked import Answer, Failure, Job, Limits
 
 _TEMPLATE_TOKENS = 64
 _MESSAGE_TOKENS = 8

@@ -28,7 +28,8 @@ class Answer:
     """What a teacher said to one job. Token counts are None where the server did not say them.
 
     ``finish_reason`` is the server's word: ``stop``, ``length`` (cut off at ``max_tokens``), ``content_filter``, ...;
-    ``refusal`` where the server says in a field of its own that the model declined.
+    ``refusal`` where the server says in a field of its own that the model declined. ``top`` are the likeliest first
+    tokens with their log-probabilities in nats, where they were asked for and given; ``seconds`` is how long it took.
     """
 
     text: str
@@ -36,6 +37,8 @@ class Answer:
     model: str
     tokens_in: int | None = None
     tokens_out: int | None = None
+    top: tuple[tuple[str, float], ...] = ()
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Sampling:
         top_p: share of probability that is sampled from, (0, 1].
         max_tokens: most tokens of one answer.
         seed: of a local model's sampling; an endpoint gets it only where it is said, and need not heed it.
+        top: likeliest tokens whose log-probabilities are asked for; 0: none.
     """
 
     samples: int = 1
@@ -101,6 +105,7 @@ class Sampling:
     top_p: float = 1.0
     max_tokens: int = 512
     seed: int | None = None
+    top: int = 0
 
     def __post_init__(self) -> None:
         _at_least("--samples", self.samples, 1)
@@ -113,7 +118,9 @@ class Sampling:
 
     def parameters(self, sample: int) -> dict[str, float | int]:
         """What is sent beside the messages."""
-        more = {} if self.seed is None else {"seed": self.seed + sample}
+        more: dict[str, float | int] = {} if self.seed is None else {"seed": self.seed + sample}
+        if self.top:
+            more |= {"logprobs": True, "top_logprobs": self.top}
         return {"temperature": self.temperature, "top_p": self.top_p, "max_tokens": self.max_tokens, **more}
 
 
@@ -153,25 +160,6 @@ class Limits:
             raise UsageError("--price-in and --price-out go together: money per million tokens read and written")
         if self.max_cost is not None and self.price_in is None:
             raise UsageError("--max-cost needs --price-in and --price-out: no price list is known here")
-
-
-@dataclass(frozen=True)
-class Prompting:
-    """Which messages a row becomes.
-
-    Attributes:
-        column: of the prompts; None: ``prompt``, else ``messages``.
-        template: text with ``{column}`` in it, in place of a column of prompts.
-        system: a system prompt before every chat.
-    """
-
-    column: str | None = None
-    template: str | None = None
-    system: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.column is not None and self.template is not None:
-            raise UsageError("--prompt names a column and --template names its own: leave one out")
 
 
 def job(identity: str, messages: Sequence[Message], sampling: Sampling, sample: int) -> Job:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from understudy.generation.asked import Answer
+from understudy.endpoints.asked import Answer
 
 _CONTEXT = re.compile(
     r"context.{0,20}(length|window|size)|maximum (context|input|sequence|model) length|max_model_len|"
@@ -62,7 +62,17 @@ def read_reply(text: str, model: str) -> Answer:
         name if isinstance(name, str) and name else model,
         _count(usage.get("prompt_tokens")),
         _count(usage.get("completion_tokens")),
+        _top(choices[0].get("logprobs")),
     )
+
+
+def _top(said: Any) -> tuple[tuple[str, float], ...]:
+    """The likeliest first tokens, or nothing where the reply has them in no known form."""
+    try:
+        listed = [(one["token"], float(one["logprob"])) for one in said["content"][0]["top_logprobs"]]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return ()
+    return tuple(pair for pair in listed if isinstance(pair[0], str) and pair[1] <= 1e-3 and pair[1] == pair[1])
 
 
 def _count(value: Any) -> int | None:

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from understudy.endpoints.asked import Answer
 from understudy.errors import DiskFull, StoreError
-from understudy.generation.asked import Answer
 
 _TABLE = "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID"
 _AT_ONCE = 500
@@ -61,7 +61,7 @@ class Cache:
                     self._rows.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", some).fetchall()
                 )
         try:
-            return {key: Answer(**json.loads(text)) for key, text in found.items()}
+            return {key: _read(text) for key, text in found.items()}
         except (ValueError, TypeError) as error:
             raise StoreError(f"{self._path} holds an answer that is not ours ({error}); move it away") from error
 
@@ -80,3 +80,9 @@ class Cache:
                     error
                 )
             raise StoreError(f"cannot use {self._path} as a cache of answers: {error}; move it away") from error
+
+
+def _read(text: str) -> Answer:
+    fields = json.loads(text)
+    top = tuple((str(token), float(value)) for token, value in fields.pop("top", ()))
+    return Answer(**fields, top=top)
