@@ -20,9 +20,9 @@ LAYERS = (
     ("features",),  # students name the layers that it captures
     ("signals",),  # names what features.py captures
     ("data", "objectives", "report", "runtime", "statistics", "students", "targets"),
-    ("baselines",),  # a task names the ones that fit it
+    ("baselines", "endpoints"),  # a task names the baselines that fit it; a teacher may be an endpoint
     ("tasks", "teachers"),
-    ("evaluation", "export", "training"),
+    ("evaluation", "export", "generation", "training"),
     ("pipeline",),
     ("search", "serve"),
     ("cli",),

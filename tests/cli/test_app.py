@@ -24,7 +24,7 @@ from understudy.cli.results import show_run
 COMMANDS = (
     *("demo", "init", "check", "distill"),
     *("teach", "label", "train", "export", "evaluate", "report"),
-    *("compare", "predict", "objectives", "doctor", "schema"),
+    *("generate", "compare", "predict", "objectives", "doctor", "schema"),
 )
 PROMISED = (
     *("--teacher", "--data", "--student", "--out", "--recipe", "--set", "--task", "--text", "--label", "--image"),

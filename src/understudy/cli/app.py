@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from understudy import __version__
-from understudy.cli import inspecting, making, stages
+from understudy.cli import generating, inspecting, making, stages
 from understudy.cli.boundary import report, say
 from understudy.errors import choices
 
@@ -53,7 +53,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 110},
     )
     app.callback()(_program)
-    for room in (making, stages, inspecting):
+    for room in (making, stages, generating, inspecting):
         for name, command in room.COMMANDS.items():
             app.command(name, short_help=(command.__doc__ or "").partition("\n")[0])(command)
     return app

@@ -23,7 +23,7 @@ from understudy.pipeline.journal import Facts
 from understudy.pipeline.label import validation_logits
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.members import left_out, size_of
-from understudy.pipeline.timing import best_of, in_torch, of_teacher, timed
+from understudy.pipeline.timing import best_of, in_torch, speed_of, timed
 from understudy.pipeline.vectors import with_heard
 from understudy.statistics import METRICS
 from understudy.teachers import Loaded, describe, merged, score_rows
@@ -220,7 +220,7 @@ def _models(
         "parameters": None if teacher.ask is not None else students.parameters(teacher.model),
         "bytes": size_of(teacher, cast.teacher_folder),
         **_measured(material, scored["teacher"]),
-        **_teacher_speed(material, cast, timed(of_teacher(teacher), test, **more), test, more),
+        **_teacher_speed(material, cast, speed_of(teacher, test, **more), test, more),
     }
     models["baseline"] = {
         "model": baseline.name,

@@ -57,6 +57,13 @@ def of_teacher(teacher: Loaded) -> Predict:
     return predict
 
 
+def speed_of(teacher: Loaded, rows: Sequence[Any], *, threads: int, **more: Any) -> Facts:
+    """As ``timed``; of a teacher that keeps its own time, what it took while it labelled."""
+    if teacher.speed is not None:
+        return teacher.speed(threads)
+    return timed(of_teacher(teacher), rows, threads=threads, **more)
+
+
 def timed(
     predict: Predict, rows: Sequence[Any], *, threads: int, latency_rows: int, cost: Callable[[Any], int]
 ) -> Facts:

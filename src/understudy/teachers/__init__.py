@@ -1,6 +1,7 @@
 """Where knowledge comes from: live models, stored targets, ensembles and functions; opened, aligned and asked."""
 
 from understudy.teachers.boosting import boosting
+from understudy.teachers.endpoint import endpoint
 from understudy.teachers.ensemble import Ensemble, calibration, ensemble, merged
 from understudy.teachers.function import function, settle
 from understudy.teachers.label import score_rows, scorer
@@ -28,6 +29,7 @@ __all__ = [
     "boosting",
     "calibration",
     "describe",
+    "endpoint",
     "ensemble",
     "function",
     "given",

@@ -38,6 +38,8 @@ class Loaded:
             then only says so where somebody runs it.
         bytes: on disk, of a teacher that has no folder of its own; None where nobody knows, or the folder says it.
         own_labels: the names of its columns, of a teacher that has yet to meet the data (``teachers.settle``).
+        speed: threads -> ``latency_ms`` and ``throughput_per_s`` of a teacher that keeps its own time, as asking it
+            again would cost money (``teachers.endpoint``).
         members: of a teacher that is several (``teachers.ensemble``).
         space: what is averaged over them.
     """
@@ -54,6 +56,7 @@ class Loaded:
     ask: Ask | None = field(default=None, repr=False)
     bytes: int | None = None
     own_labels: tuple[str, ...] = ()
+    speed: Callable[[int], dict[str, Any]] | None = field(default=None, repr=False)
     members: tuple[Member, ...] = ()
     space: str = "probabilities"
 
