@@ -239,3 +239,12 @@ def test_bad_input_is_one_line(
     said = capsys.readouterr().err.strip().splitlines()
     assert says in said[-1]
     assert not any("Traceback" in line for line in said)
+
+
+def test_init_speaks_of_no_labels(corpus: Path) -> None:
+    from understudy.pipeline.init import init
+
+    said = init(str(corpus), task=TASK)
+    assert "a text is its own label" in said
+    assert f"task: {TASK}  # as you said" in said
+    assert "know" not in said  # how exactly a few rows know a share of rows: none is measured here

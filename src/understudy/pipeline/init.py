@@ -82,6 +82,8 @@ def _facts(splits: Splits, kind: str) -> list[str]:
 def _known_to(splits: Splits) -> str:
     """How exactly a few test rows can tell a good metric: the standard error of a share, or of a correlation."""
     rows = len(splits.test) // (2 if splits.couples else 1)
+    if not splits.label_names and not splits.couples and splits.scale is None:
+        return ""  # a text is its own label: no share of rows is measured
     if splits.scale is not None or splits.couples:
         wide = 196 * (1 - 0.9**2) / np.sqrt(rows)
         what = "pairs" if splits.couples else "rows"
