@@ -213,7 +213,7 @@ def twins_settings(recipe: Recipe, settings: Settings, *, rows: int, own: int) -
 def _speaks(term: Term, name: str) -> bool:
     """Whether a term teaches the answers of this student."""
     owner = "student" if term.of.startswith("exit.") else term.of
-    return owner == name and "logits" in term.needs.learner
+    return owner == name and not {"logits", "head"}.isdisjoint(term.needs.learner)
 
 
 def listens_outside(term: Term, cohort: Mapping[str, nn.Module]) -> bool:
@@ -326,7 +326,8 @@ def load_module(folder: Path, kind: Apprentice) -> nn.Module:
         config = (folder / "config.json").read_text(encoding="utf-8")
         if '"module"' not in config or '"understudy_family"' in config or '"architectures"' in config:
             found = students.load(folder)
-            return students.MaskedLM(found).eval() if kind.encoder.kind == "masked" else found
+            wrap = {"masked": students.MaskedLM, "causal": students.CausalLM}.get(kind.encoder.kind)
+            return wrap(found).eval() if wrap else found
         module = kind.build()
         load_model(module, str(folder / "model.safetensors"))
         return module.eval()

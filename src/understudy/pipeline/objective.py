@@ -51,7 +51,7 @@ def refuse_silence(recipe: Recipe, key: str = "objective") -> None:
     """
     rows = {row["name"]: row["needs"]["learner"] for row in match.describe() if row["kind"] == "term"}
     heard = [name for name, arguments in entries(recipe) if arguments.get("of", "student") in ("student", EVERYBODY)]
-    if not any(name == SHORTHAND or "logits" in rows[name] for name in heard):
+    if not any(name == SHORTHAND or not {"logits", "head"}.isdisjoint(rows[name]) for name in heard):
         raise RecipeError(
             f"{key}.terms: nothing that is taught there ({', '.join(heard) or 'no term'}) reads the student's "
             "logits, so its answers would stay as they were drawn: add shorthand, or soft_labels, or make it a step"

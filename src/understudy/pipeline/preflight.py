@@ -46,6 +46,7 @@ _NOTHING = {
     "tags": "the commonest tag of each word",
     "span": "the first words of each text",
     "masked": "how often each sub-word occurs",
+    "next": "how often each sub-word occurs",
 }
 
 

@@ -260,7 +260,7 @@ class Export(Section):
 
     max_drop: Annotated[float, Field(ge=0, le=100)] | None = Field(
         None,
-        description="Gate: most points of the metric that INT8, and exits, may lose; unset: 0.5, of a masked loss 5 "
+        description="Gate: most points of the metric that INT8, and exits, may lose; unset: 0.5, of losses of tokens 5 "
         "(hundredths of a nat).",
     )
     max_ms: Positive | None = Field(
@@ -325,7 +325,7 @@ class Recipe(Section):
     task: Name | None = Field(
         None,
         description="text-classification, pair-classification, multi-label, regression, token-classification, "
-        "question-answering, sentence-embedding, masked-language-model, "
+        "question-answering, sentence-embedding, masked-language-model, causal-lm, "
         "image-classification, tabular-classification or tabular-regression; "
         "from the columns and the labels when unset.",
     )

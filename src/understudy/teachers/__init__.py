@@ -1,6 +1,7 @@
 """Where knowledge comes from: live models, stored targets, ensembles and functions; opened, aligned and asked."""
 
 from understudy.teachers.boosting import boosting
+from understudy.teachers.causal import says_next
 from understudy.teachers.ensemble import Ensemble, calibration, ensemble, merged
 from understudy.teachers.function import function, settle
 from understudy.teachers.label import score_rows, scorer
@@ -38,6 +39,7 @@ __all__ = [
     "reconcile",
     "save_teacher",
     "says_masked",
+    "says_next",
     "score_rows",
     "scorer",
     "settle",

@@ -1,0 +1,35 @@
+"""The rows of the law table for terms on tokens, whose logits are made of hidden states and heads."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tests.laws.law import TermLaw
+from understudy import objectives as match
+
+SOFT = ("forward_kl", "jensen_shannon", "reverse_kl", "skew_forward_kl", "skew_reverse_kl", "total_variation")
+# products of five numbers are twice as wide as the logits of other rows: those of mixtures are not flat at 2 yet
+STEADY = ("forward_kl", "reverse_kl", "total_variation")
+HEADS = {"head": (7, 5), "states": (4, 5)}  # 7 tokens, 4 places a row
+TERMS = (
+    *(
+        TermLaw(
+            "soft_tokens",
+            match.soft_tokens(2.0, 0.7, divergence=name),
+            logits=False,
+            constant_in_temperature=partial(match.soft_tokens, divergence=name) if name in STEADY else None,
+            variant=name,
+            student=HEADS,
+            teacher=HEADS,
+        )
+        for name in SOFT
+    ),
+    TermLaw(
+        "hard_tokens",
+        match.hard_tokens(0.3),
+        at_equality=None,
+        logits=False,
+        student={"head": (7, 5), "states": (5,)},
+        teacher={},
+    ),
+)
