@@ -43,11 +43,12 @@ class TermLaw:
     teacher: Shapes | None = None
     labels: int = 7  # K
     answer: str = "label"  # what the labels of the data are
+    stored: Callable[[int], dict[str, Tensor]] | None = None  # rows -> what a source stored, where that is no noise
 
 
 def of_rows(name: str) -> bool:
-    """Whether a signal has a row for each row of the batch; a head is weights."""
-    return name != "head"
+    """Whether a signal has a row for each row of the batch; a head is weights, a temperature one for all."""
+    return name not in ("head", "sample.temperature")
 
 
 @dataclass
@@ -90,6 +91,8 @@ class Rows:
             labels[mask == 0] = math.nan if law.answer == "score" else -1
         student = {name: normal(*((rows,) * of_rows(name)), *shape) for name, shape in mine.items()}
         teacher = {name: normal(*((rows,) * of_rows(name)), *shape) for name, shape in theirs.items()}
+        if law.stored is not None:
+            teacher = law.stored(rows)
         keys = tuple(map(str, range(rows)))
         wide = mask.to(torch.float64 if dtype == torch.float64 else torch.float32)
         made = cls(law, student, teacher, labels, wide, keys)
@@ -97,6 +100,10 @@ class Rows:
             torch.manual_seed(seed)
             made.connector = law.term.connector(*made.said())
         return made
+
+    def noise(self) -> list[tuple[str, Tensor]]:
+        """Signals of which any numbers may be read."""
+        return [*self.student.items(), *(() if self.law.stored is not None else self.teacher.items())]
 
     def said(self) -> tuple[Outputs, Targets]:
         support = {}

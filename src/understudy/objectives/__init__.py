@@ -34,7 +34,7 @@ from understudy.objectives.responses.decoupled import decoupled_kd, decoupled_kl
 from understudy.objectives.responses.facts import hard_multi_label, hard_scores
 from understudy.objectives.responses.labels import hard_labels, logit_mse, shorthand, soft_labels
 from understudy.objectives.responses.scores import binary_kl, multi_label, regression, virtual_teacher
-from understudy.objectives.responses.tokens import hard_tokens, soft_tokens
+from understudy.objectives.responses.tokens import hard_tokens, sampled_tokens, soft_tokens
 from understudy.objectives.term import Needs, Term
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "review",
     "rkd_angle",
     "rkd_distance",
+    "sampled_tokens",
     "schedules",
     "self_attention_relations",
     "shorthand",

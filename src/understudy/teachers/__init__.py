@@ -13,6 +13,7 @@ from understudy.teachers.masked import says_masked
 from understudy.teachers.merging import known_labels, merge, reconcile
 from understudy.teachers.narrowed import Narrowed
 from understudy.teachers.own import save_teacher
+from understudy.teachers.sampled import StoredTokens, sample_identity, token_scorer
 from understudy.teachers.several import Several
 from understudy.teachers.stored import Stored
 
@@ -25,6 +26,7 @@ __all__ = [
     "Narrowed",
     "Several",
     "Stored",
+    "StoredTokens",
     "align",
     "boosting",
     "calibration",
@@ -37,11 +39,13 @@ __all__ = [
     "merged",
     "open_teacher",
     "reconcile",
+    "sample_identity",
     "save_teacher",
     "says_masked",
     "says_next",
     "score_rows",
     "scorer",
     "settle",
+    "token_scorer",
     "weights_hash",
 ]

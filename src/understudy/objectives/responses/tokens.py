@@ -11,17 +11,20 @@ from typing import Any
 
 from torch import Tensor
 
-from understudy.errors import UsageError
+from understudy.errors import UsageError, choices
 from understudy.objectives import divergences
 from understudy.objectives.numerics import number
 from understudy.objectives.responses.labels import Divergence, _divergence, order_of
+from understudy.objectives.sampled import BUCKETS, Sampled, sampled_forward_kl, with_bucket
 from understudy.objectives.term import ZERO, Needs, Term, Weight, title
 from understudy.objectives.tiles import in_tiles
 from understudy.records import Batch, Outputs, Targets
 
-__all__ = ["hard_tokens", "soft_tokens"]
+__all__ = ["hard_tokens", "sampled_tokens", "soft_tokens"]
 
 _HEAD = frozenset({"states", "head"})
+_SAMPLE = ("sample.head", "sample.head_log_p", "sample.tail", "sample.tail_log_p", "sample.log_mass")
+_TEMPERATURE = "sample.temperature"
 
 
 def soft_tokens(
@@ -102,6 +105,57 @@ def hard_tokens(weight: Weight = 1.0, *, of: str = "student", name: str | None =
     )
 
 
+def sampled_tokens(
+    weight: Weight = 1.0,
+    *,
+    divergence: str = "forward_kl",
+    per: str = "words",
+    of: str = "student",
+    against: str = "teacher",
+    name: str | None = None,
+) -> Term:
+    """`soft_tokens` of a teacher of whom a head and a sample of the tail were stored, at the temperature of then.
+
+    Formula: temperature^2 * divergence (total variation: temperature). Forward KL is unbiased, value and gradient, with
+    a control variate: 0 with gradient 0 at equality in every draw (`objectives.sampled.sampled_forward_kl`). The others
+    take the tail as one token and are lower bounds (`objectives.sampled.with_bucket`); 0 with gradient 0 at equality.
+
+    Args:
+        weight: at least 0, or a schedule.
+        divergence: forward_kl, reverse_kl, jensen_shannon, skew_forward_kl, skew_reverse_kl or total_variation.
+        per: the mask that is counted, [N, P].
+        of: the output that learns.
+        against: the source that teaches (`teachers.StoredTokens`).
+        name: how logs call the term.
+
+    >>> sampled_tokens().name
+    'sampled_tokens'
+
+    Raises:
+        UsageError: weight or divergence cannot be used.
+
+    Source: Anshumann et al. 2025, arXiv 2503.16870 (the sampled tail).
+    """
+    known = ("forward_kl", *BUCKETS)
+    if divergence not in known:
+        raise UsageError(
+            f"wanted a divergence that a sample can give, got {divergence!r}: {choices(divergence, known)}"
+        )
+    factor = "temperature" if divergence == "total_variation" else "temperature^2"
+    how = "tail sampled" if divergence == "forward_kl" else "tail as one token"
+    return Term(
+        name or title("sampled_tokens", of, against),
+        partial(_sampled, divergence=divergence, per=per),
+        weight,
+        per=per,
+        needs=Needs(_HEAD, frozenset({*_SAMPLE, _TEMPERATURE})),
+        of=of,
+        against=against,
+        formula=f"{factor} * {divergence}({of}.states @ {of}.head, {against}.sample), {how}",
+        source="Anshumann et al. 2025, arXiv 2503.16870",
+    )
+
+
 def _soft(
     outputs: Outputs, targets: Targets, batch: Batch, *, divergence: Any, temperature: float, factor: float, per: str
 ) -> Tensor:
@@ -127,8 +181,22 @@ def _hard(outputs: Outputs, targets: Targets, batch: Batch) -> Tensor:
     )
 
 
+def _sampled(outputs: Outputs, targets: Targets, batch: Batch, *, divergence: str, per: str) -> Tensor:
+    temperature = float(targets[_TEMPERATURE])
+
+    def value(logits: Tensor, *said: Tensor) -> Tensor:
+        if divergence == "forward_kl":
+            return sampled_forward_kl(logits, Sampled(*said), temperature=temperature)
+        return with_bucket(divergence, logits, Sampled(*said), temperature=temperature)
+
+    stored = [targets[name] for name in _SAMPLE]
+    found = in_tiles(value, outputs["states"], outputs["head"], *stored, mask=batch.masks[per])
+    return temperature ** (1 if divergence == "total_variation" else 2) * found
+
+
 LISTED: tuple[tuple[Term, str], ...] = (
     (hard_tokens(), "none: 0 only for a certain and right student"),
+    (sampled_tokens(), ZERO),
     (soft_tokens(), ZERO),
 )
 """An example of every term here, and its value at equality: what ``understudy objectives`` lists."""
