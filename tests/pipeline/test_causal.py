@@ -117,10 +117,39 @@ def test_prompts_with_completions_and_a_llama(tokenizer: Any, corpus: Path, tmp_
     assert {"prompt", "completion", "loss"} <= set(runtime.load(run.folder).predict([rows[0]])[0])
 
 
+def test_what_a_teacher_said_is_stored_and_learnt_from(
+    corpus: Path, finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Heads and samples of tails in the place of a live teacher, in a few bytes; asked once for two runs."""
+    from understudy.cli.app import run
+    from understudy.pipeline import distill
+
+    teacher = finished.folder / "student"
+    dials = {
+        "teacher.targets": "stored", "teacher.kept": 4, "teacher.drawn": 8, "teacher.fine_tune": "auto",
+        "objective.temperature": 2.0, "train.epochs": 1, "store": str(tmp_path / "store"),
+    }  # fmt: skip
+    found = distill(recipe_of(corpus, teacher, **dials), tmp_path / "one")
+    assert [term["name"] for term in found.facts["objective"]] == ["sampled_tokens", "hard_tokens"]
+    assert found.facts["cost"]["teacher_calls"] == found.facts["data"]["train"]["rows"]
+    (folder,) = (tmp_path / "store" / "targets").iterdir()
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert held < 80 * 20 * found.facts["data"]["train"]["rows"]
+    terms = [{"sampled_tokens": {"divergence": "reverse_kl"}}, {"hard_tokens": {"weight": 0.2}}]
+    other = recipe_of(corpus, teacher, **dials, **{"objective.terms": terms})
+    assert distill(other, tmp_path / "two").facts["cost"]["teacher_calls"] == 0
+    named = ["--task", TASK, "--teacher", str(teacher), "--data", str(corpus), "--out", str(tmp_path / "three")]
+    sets = [part for key, value in dials.items() for part in ("--set", f"{key}={value}")]
+    assert run(["check", *named, "--student", "cut", *sets]) == 0
+    assert "sampled_tokens" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--set", "teacher.targets=stored"], "half a megabyte a token"),
+        (["--set", "teacher.targets=stored", "--set", "objective.terms=[soft_tokens: {}]"], "use sampled_tokens"),
+        (["--set", "teacher.targets=live", "--set", "objective.terms=[sampled_tokens: {}]"], "teacher.targets=stored"),
+        (["--set", "teacher.targets=stored", "--temperature", "auto"], "stored at one temperature"),
         (["--set", "student.vocabulary=50"], "shares a tokenizer"),
         (["--student", "static"], "cannot do causal-lm"),
         (["--metric", "accuracy"], "token_loss"),

@@ -14,12 +14,12 @@ from tests.test_causal import TEXTS, encoder_of, feed_of
 from understudy.data import Examples
 from understudy.data.corpus import own
 from understudy.data.feed import Feed
-from understudy.errors import UsageError
+from understudy.errors import StoreError, UsageError
 from understudy.objectives import hard_tokens, sampled_tokens, soft_tokens
 from understudy.students import CausalLM, Student
 from understudy.targets import Store
 from understudy.targets.packing import bytes_per_position
-from understudy.teachers import Live, StoredTokens, sample_identity, token_scorer
+from understudy.teachers import Live, Sampling, StoredTokens, sample_identity, token_scorer, verify_tokens
 from understudy.training import Settings, train
 
 DIALS: dict[str, Any] = {"k": 3, "n": 4, "temperature": 2.0, "seed": 0}
@@ -142,6 +142,30 @@ def test_a_student_learns_from_the_store_alone(teacher: CausalLM, encoder: Any, 
           settings=settings)  # fmt: skip
     after, _ = gradient(soft_tokens(), student, Live(teacher), feed_of(encoder, {"text": TEXTS}).batch(np.arange(12)))
     assert after < 0.5 * before
+
+
+def test_what_is_stored_is_asked_again(teacher: CausalLM, encoder: Any, tmp_path: Path) -> None:
+    store, rows = stored(teacher, encoder, tmp_path / "a"), rows_of(TEXTS)
+    found = verify_tokens(store, teacher, encoder, rows, 6)
+    assert found["rows"] == 6
+    assert found["max_error"] < 0.01
+    assert found["agreement"] > 0.99
+    with pytest.raises(StoreError, match="another teacher's targets"):
+        verify_tokens(store, CausalLM(decoder("gpt2", encoder.size, seed=5)), encoder, rows)
+    with pytest.raises(StoreError, match="nothing to verify"):
+        verify_tokens(store, teacher, encoder, rows_of(["something else"]))
+
+
+def test_a_live_teacher_can_say_what_would_be_stored(teacher: CausalLM, encoder: Any, tmp_path: Path) -> None:
+    batch = feed_of(encoder, {"text": TEXTS}).batch(np.arange(len(TEXTS)))
+    source = Sampling(Live(teacher), vocabulary=encoder.size, **DIALS)
+    said, there = source.targets(batch).of("teacher"), batch.masks["words"] != 0
+    kept = StoredTokens(stored(teacher, encoder, tmp_path / "a")).targets(batch).of("teacher")
+    torch.testing.assert_close(said["sample.head_log_p"][there], kept["sample.head_log_p"][there], atol=5e-3, rtol=0)
+    value, _ = gradient(sampled_tokens(), decoder("gpt2", encoder.size), source, batch)
+    assert value > 0
+    with pytest.raises(UsageError, match="use sampled_tokens"):
+        source.bind({"teacher.head"})
 
 
 def test_what_is_not_stored_is_one_line(teacher: CausalLM, encoder: Any, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from understudy.data.problems import nearest
 from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError, choices
 from understudy.pipeline.defaults import AUTO, BUILT_IN, FAMILIES, TREES
-from understudy.pipeline.objective import reads_only_logits, refuse_silence, refuse_terms
+from understudy.pipeline.objective import entries, reads_only_logits, refuse_silence, refuse_terms
 from understudy.pipeline.recipe import Objective, Recipe, Student, with_values
+from understudy.pipeline.samples import refuse as refuse_samples
 from understudy.pipeline.steps import of_step, refuse_steps
 from understudy.pipeline.watching import check_tracker
 from understudy.statistics import METRICS
@@ -113,11 +114,13 @@ def _refuse_task(recipe: Recipe) -> None:
 
 def _refuse_hidden(recipe: Recipe, task: Task) -> None:
     """What does not go with texts that are their own labels, be it tokens that are hidden, or those that come next."""
-    if recipe.teacher.targets == "stored":
-        why = f"other tokens are hidden in every epoch of a {task.name}, so that no answer can be stored"
-        if task.answer is NEXT:
-            why = f"logits of a {task.name} are half a megabyte a token, which no run stores"
-        raise RecipeError(f"teacher.targets: {why}: use live, or leave it out")
+    if task.answer is NEXT:
+        refuse_samples(recipe, [name for name, _ in entries(recipe)])
+    elif recipe.teacher.targets == "stored":
+        raise RecipeError(
+            f"teacher.targets: other tokens are hidden in every epoch of a {task.name}, so that no answer can be "
+            "stored: use live, or leave it out"
+        )
     if recipe.data.views:
         why = "every epoch is a view of its own" if task.answer is MASKED else "another text would be another label"
         raise RecipeError(f"data.views: {why} in a {task.name}; leave it out")

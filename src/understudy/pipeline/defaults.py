@@ -104,6 +104,8 @@ def _targets(recipe: Recipe, task: str) -> str:
     logits are of a whole vocabulary at every token."""
     if recipe.teacher.targets != "auto":
         return recipe.teacher.targets
+    if "sampled_tokens" in {name for name, _ in entries(recipe)}:
+        return "stored"
     return "stored" if reads_only_logits(recipe) and not task_named(task).answer.reduced else "live"
 
 
@@ -116,7 +118,7 @@ def _temperature(recipe: Recipe, task: str, usual: Any) -> Any:
         terms = step.objective.get("terms")
         for entry in terms if isinstance(terms, list) else ():
             names |= set(entry) if isinstance(entry, dict) else set()
-    if SHORTHAND not in names:
+    if names.isdisjoint({SHORTHAND, "sampled_tokens"}):
         return None
     alone = not (recipe.steps or recipe.peers) and SHORTHAND in {name for name, _ in entries(recipe)}
     return usual if alone or usual != "auto" else 1.0  # short runs can only choose for a student that learns alone

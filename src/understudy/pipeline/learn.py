@@ -25,10 +25,11 @@ from understudy.pipeline.label import label, open_store
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.objective import build, without_teacher
 from understudy.pipeline.recipe import Recipe, with_values
+from understudy.pipeline.samples import sampled
 from understudy.pipeline.steps import of_step, started_from
 from understudy.pipeline.vectors import listened
 from understudy.pipeline.watching import watching
-from understudy.teachers import Live, Loaded, Stored
+from understudy.teachers import Live, Loaded, Stored, StoredTokens
 from understudy.training import Settings, Training, balanced, probe, pulls, train
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
@@ -95,7 +96,7 @@ class Classroom:
         self.source = listened(
             material,
             self.teacher,
-            Stored(open_store(material, self.teacher))
+            (StoredTokens if sampled(material.recipe) else Stored)(open_store(material, self.teacher))
             if stored
             else Live(self.teacher.model, order=self.teacher.label_order),
         )

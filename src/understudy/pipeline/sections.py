@@ -78,6 +78,8 @@ class Teacher(Section):
         description="stored: the teacher answers each row once, ever; live: it runs in every step; "
         "auto: stored where logits are all that the objective reads, and the same in every epoch.",
     )
+    kept: Count = Field(8, description="Stored tokens of a causal-lm: so many of the likeliest, exactly.")
+    drawn: Count = Field(16, description="Stored tokens of a causal-lm: so many drawn from all others.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="When the teacher is trained; auto: bf16 where a short probe finds it faster."
     )

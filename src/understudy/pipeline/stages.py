@@ -28,6 +28,7 @@ from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.proof import evidence
 from understudy.pipeline.recipe import Recipe, load_recipe, to_yaml, with_values
 from understudy.pipeline.run import Run
+from understudy.pipeline.samples import identity
 from understudy.pipeline.school import School, dials, place, rehearse, seeds
 from understudy.pipeline.ship import ship
 from understudy.pipeline.teach import teach, untaught
@@ -210,6 +211,7 @@ def _perform(
         source += [material.shown.fingerprint]
         say(made["note"])
     kind = kind or apprentice(material, loaded)  # what cannot be made of this teacher is refused before it is asked
+    source += [*identity(material, loaded).values()]
     labelled: Facts = {}
     if recipe.teacher.targets == "stored":
         asking = partial(label, material, loaded)

@@ -13,7 +13,7 @@ from understudy.teachers.masked import says_masked
 from understudy.teachers.merging import known_labels, merge, reconcile
 from understudy.teachers.narrowed import Narrowed
 from understudy.teachers.own import save_teacher
-from understudy.teachers.sampled import StoredTokens, sample_identity, token_scorer
+from understudy.teachers.sampled import Sampling, StoredTokens, sample_identity, token_scorer, verify_tokens
 from understudy.teachers.several import Several
 from understudy.teachers.stored import Stored
 
@@ -24,6 +24,7 @@ __all__ = [
     "Loaded",
     "Member",
     "Narrowed",
+    "Sampling",
     "Several",
     "Stored",
     "StoredTokens",
@@ -47,5 +48,6 @@ __all__ = [
     "scorer",
     "settle",
     "token_scorer",
+    "verify_tokens",
     "weights_hash",
 ]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from understudy.data import Examples
 from understudy.encoding import CausalEncoder
-from understudy.errors import UsageError
+from understudy.errors import StoreError, UsageError
 from understudy.files import content_hash
 from understudy.objectives.sampled import Sampled, draw
 from understudy.ragged import Ragged
@@ -27,6 +27,7 @@ from understudy.records import Batch, Targets
 from understudy.targets import Store
 from understudy.targets.packing import pack_ids, unpack_ids
 from understudy.teachers.label import asked, call, logits_of
+from understudy.teachers.live import Live
 
 IDS, LOG_P, LOG_MASS = "sample.ids", "sample.log_p", "sample.log_mass"
 TEMPERATURE = "sample.temperature"
@@ -34,6 +35,8 @@ SIGNALS = ("sample.head", "sample.head_log_p", "sample.tail", "sample.tail_log_p
 """What a batch is given of them."""
 _DIALS = ("k", "n", "temperature", "seed", "vocabulary")
 _LOWEST = -6e4  # nats, of fp16: nothing; a store could not tell -inf from a fault
+TOLERANCE = 0.05
+"""Nats by which a log-probability may differ when it is asked again; half precision alone is off by 0.004 to -16."""
 _POSITIONS = 64  # drawn at once
 TokenScorer = Callable[[Sequence[int]], dict[str, Ragged]]
 
@@ -177,3 +180,88 @@ def _packed(drawn: Sequence[Sampled], vocabulary: int, width: int) -> dict[str, 
         LOG_P: np.maximum(log_p, _LOWEST).astype(np.float16),
         LOG_MASS: np.maximum(mass, _LOWEST).astype(np.float32),
     }
+
+
+class Sampling:
+    """A live language model that says what would be stored of it: for a look before anything is.
+
+    Args:
+        teacher: gives logits [N, P, V].
+        vocabulary: tokens that exist.
+        k, n, temperature, seed: as in `token_scorer`.
+    """
+
+    def __init__(self, teacher: Live, *, vocabulary: int, k: int, n: int, temperature: float, seed: int) -> None:
+        self.teacher, self.name = teacher, teacher.name
+        self.model = teacher.model
+        self.vocabulary, self.k, self.n, self.temperature, self.seed = vocabulary, k, n, temperature, seed
+        teacher.bind({"logits"})
+
+    @property
+    def provides(self) -> frozenset[str]:
+        """Signals that can be bound."""
+        return frozenset(SIGNALS)
+
+    def bind(self, needs: Iterable[str]) -> None:
+        """As `StoredTokens.bind`. Raises UsageError."""
+        odd = sorted({need.removeprefix(f"{self.name}.") for need in needs} - self.provides)
+        if odd:
+            raise UsageError(f'samples of tokens do not hold "{odd[0]}": use sampled_tokens, or targets: live')
+
+    def targets(self, batch: Batch) -> Targets:
+        """As `StoredTokens.targets`."""
+        logits = self.teacher.targets(batch)[f"{self.name}.logits"][..., : self.vocabulary]
+        generator = _generator(self.seed, " ".join(batch.keys), logits.device)
+        drawn = draw(logits, k=self.k, n=self.n, temperature=self.temperature, generator=generator)
+        said = (drawn.head, drawn.head_log_p, drawn.tail, drawn.tail_log_p, drawn.log_mass)
+        signals = zip(SIGNALS, (*said, torch.tensor(self.temperature)), strict=True)
+        return Targets({f"{self.name}.{name}": value for name, value in signals})
+
+
+def verify_tokens(
+    store: Store, model: nn.Module, encoder: CausalEncoder, rows: Examples, n: int = 32, *, seed: int = 0
+) -> dict[str, float]:
+    """Asks the teacher again about stored rows: what it says of the very tokens that are stored.
+
+    Args:
+        store: of samples.
+        model: as in `token_scorer`.
+        encoder: whose tokens are counted.
+        rows: some of which are stored.
+        n: rows to ask about, at most.
+        seed: of the choice.
+
+    Returns:
+        ``rows``, ``max_error`` (nats, among tokens of the head) and ``agreement``, the share of tokens whose likeliest
+        is the stored one.
+
+    Raises:
+        StoreError: nothing to verify, or log-probabilities that are off by more than `TOLERANCE`.
+    """
+    known = [row for row, key in enumerate(rows.keys) if not store.missing([key])]
+    if not known:
+        raise StoreError(f"none of the {len(rows):,} rows has targets in {store.folder}: there is nothing to verify")
+    chosen = np.random.default_rng(seed).permutation(known)[:n]
+    source = StoredTokens(store)
+    error, same, tokens = 0.0, 0, 0
+    features = encoder.encode({name: [rows.inputs[name][row] for row in chosen] for name in encoder.fields})
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    with asked(model):
+        for place, row in enumerate(chosen.tolist()):
+            inputs, said = encoder.masked(features, [place])
+            masks = {"words": torch.from_numpy((said >= 0).astype(np.float32))}
+            stored = source.targets(Batch((rows.keys[row],), {}, None, masks)).of(source.name)
+            logits = logits_of(call(model, {name: torch.from_numpy(a).to(device) for name, a in inputs.items()}))
+            log_p = torch.log_softmax(logits[..., : source.vocabulary].cpu() / source.temperature, dim=-1)
+            there = masks["words"] != 0
+            gap = (log_p.gather(-1, stored["sample.head"]) - stored["sample.head_log_p"])[there]
+            gap = gap[stored["sample.head_log_p"][there] > _LOWEST]
+            error = max(error, float(gap.abs().max()) if len(gap) else 0.0)
+            same += int((log_p.argmax(-1) == stored["sample.head"][..., 0])[there].sum())
+            tokens += int(there.sum())
+    if not error <= TOLERANCE:
+        raise StoreError(
+            f"these are another teacher's targets: log-probabilities in {store.folder} differ by up to {error:.3g} "
+            f"(allowed {TOLERANCE:g}): name another --store, or delete that folder to label again"
+        )
+    return {"rows": len(chosen), "max_error": error, "agreement": same / max(tokens, 1)}
