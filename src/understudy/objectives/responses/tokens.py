@@ -90,7 +90,7 @@ def hard_tokens(weight: Weight = 1.0, *, of: str = "student", name: str | None =
     Raises:
         UsageError: weight is negative.
 
-    Source: Shannon 1951, Bell System Technical Journal 30 (prediction and entropy of printed English).
+    Source: without the logits of a batch: Wijmans et al. 2024, arXiv 2411.09009.
     """
     return Term(
         name or title("hard_tokens", of, "labels", usual="labels"),
@@ -101,7 +101,7 @@ def hard_tokens(weight: Weight = 1.0, *, of: str = "student", name: str | None =
         of=of,
         against="labels",
         formula=f"cross_entropy({of}.states @ {of}.head, labels)",
-        source="Shannon 1951, Bell System Technical Journal 30",
+        source="Wijmans et al. 2024, arXiv 2411.09009 (in tiles)",
     )
 
 
