@@ -162,6 +162,27 @@ def test_tiles_say_what_logits_say(kind: str, tokenizer: Any) -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
+GOLDEN = {
+    ("forward_kl", 1.0): (1.15042077, 0.17218498),
+    ("forward_kl", 2.0): (0.32015667, 0.04616994),
+    ("reverse_kl", 2.0): (0.32015667, 0.04330097),
+    ("jensen_shannon", 1.0): (0.24758807, 0.03855048),
+    ("skew_reverse_kl", 1.0): (0.82991457, 0.12008947),
+    ("total_variation", 1.0): (0.57521038, 0.21321605),
+}
+
+
+@pytest.mark.parametrize(("divergence", "temperature"), GOLDEN)
+def test_golden_numbers_of_a_head_that_changes_nothing(divergence: str, temperature: float) -> None:
+    mine = torch.tensor([[[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]]], dtype=torch.float64)
+    theirs = torch.tensor([[[3.0, 2.0, 1.0], [0.0, 0.0, 0.0]]], dtype=torch.float64)
+    said, taught = ({"states": one, "head": torch.eye(3, dtype=torch.float64)} for one in (mine, theirs))
+    batch = Batch(("a",), {}, None, {"words": torch.ones(1, 2)})
+    term = soft_tokens(temperature, divergence=divergence)
+    found = term.value(Outputs(said), Targets(taught), batch)[0] / temperature**2
+    assert found.tolist() == pytest.approx(GOLDEN[divergence, temperature], abs=1e-8)
+
+
 def test_rows_of_a_head_behind_the_common_tokens_do_not_exist(tokenizer: Any) -> None:
     """A teacher whose vocabulary is rounded up: the same loss as without its padding (not 3.23, as with zeros)."""
     torch.manual_seed(0)
