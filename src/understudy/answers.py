@@ -1,4 +1,4 @@
-"""What the numbers of a model mean: a label, a score, several labels, a vector, tags, a span, or hidden tokens.
+"""What the numbers of a model mean: a label, a score, several labels, a vector, tags, a span, hidden or next tokens.
 
 A task has an answer, and everything that reads logits asks it instead of assuming classes: what is predicted, whether
 a row can be right or wrong, whether a temperature means anything, and which rows have a label at all.
@@ -11,6 +11,7 @@ a row can be right or wrong, whether a temperature means anything, and which row
     tags     ragged   objects [N], int64 [words]  None              objects [N], int64 [words], the highest of each word
     span     ragged   objects [N], `Gold`         None              int64 [N, 2], first and last word
     masked   [N, 3]   int64 [N, 1], all 0         -1                float32 [N, 3], the same
+    next     [N, 4]   int64 [N, 1], all 0         -1                float32 [N, 4], the same
 
 A row of vectors is a text. Where vectors are measured, rows come two by two (0 and 1, 2 and 3, ...): the label of both
 is the score of the pair, and behind it what a teacher of width T says of the text, once it was asked.
@@ -21,7 +22,8 @@ the numbers of tags mean. Those of spans are a `Ragged` [M, 2], start and end of
 
 A masked language model says a logit for every entry of its vocabulary at every hidden token. No data set's worth of
 these is ever held: of a row is kept how many tokens were hidden, their negative log-likelihood in nats, and how many of
-them it would have said (`encoding.masked.weighed`). A row's label is its own text.
+them it would have said (`encoding.masked.weighed`). A row's label is its own text. Of a model
+that says what comes next the same is kept, and the bytes of the text (`encoding.CausalEncoder.joined`).
 """
 
 from __future__ import annotations
@@ -50,14 +52,19 @@ class Answer:
         softens: whether logits stand for probabilities, so that a temperature means something.
         decides: whether a row is right or wrong.
         labelled: whether training rows have labels, so that something besides the teacher says what is to be learnt.
-        reduced: whether what is kept of a row are sums over its answers, so that nothing is left to calibrate.
+        kept: how many sums over its answers are kept of a row, in the place of its logits; 0: these themselves.
     """
 
     name: str
     softens: bool
     decides: bool
     labelled: bool = True
-    reduced: bool = False
+    kept: int = 0
+
+    @property
+    def reduced(self) -> bool:
+        """Whether what is kept of a row are sums over its answers, so that nothing is left to calibrate."""
+        return self.kept > 0
 
     @property
     def calibrates(self) -> bool:
@@ -96,9 +103,10 @@ LABELS = Answer("labels", softens=True, decides=True)
 TAGS = Answer("tags", softens=True, decides=True)
 SPAN = Answer("span", softens=True, decides=True)
 VECTOR = Answer("vector", softens=False, decides=False, labelled=False)
-MASKED = Answer("masked", softens=True, decides=False, reduced=True)
+MASKED = Answer("masked", softens=True, decides=False, kept=3)
+NEXT = Answer("next", softens=True, decides=False, kept=4)
 ANSWERS: Mapping[str, Answer] = MappingProxyType(
-    {one.name: one for one in (LABEL, SCORE, LABELS, TAGS, SPAN, VECTOR, MASKED)}
+    {one.name: one for one in (LABEL, SCORE, LABELS, TAGS, SPAN, VECTOR, MASKED, NEXT)}
 )
 
 

@@ -21,11 +21,18 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "span_f1": "F1 of answers",
         "span_em": "exact match of answers",
         "masked_loss": "masked loss",
+        "token_loss": "loss per token",
+        "bits_per_byte": "bits per byte",
     }
 )
 """Names that are more than their key with spaces."""
-FRACTIONS = frozenset({"pearson", "spearman", "r2", "cosine_spearman", "cosine_pearson", "masked_loss"})
-"""Metrics that are no share of anything: 0.873 is not 87.3 %. The masked loss is in nats for each hidden token."""
+FRACTIONS = frozenset(
+    {
+        *("pearson", "spearman", "r2", "cosine_spearman", "cosine_pearson"),
+        *("masked_loss", "token_loss", "perplexity", "bits_per_byte"),
+    }
+)
+"""Metrics that are no share of anything: 0.873 is not 87.3 %. Losses are in nats for each token."""
 _KNOWN = {"f1": "F1", "ece": "ECE", "mb": "MB", "auroc": "AUROC", "int8": "INT8", "onnx": "ONNX", "cpu": "CPU"}
 
 

@@ -15,10 +15,19 @@ from tests.laws import (
     table_relations,
     table_responses,
     table_states,
+    table_tokens,
 )
 from tests.laws.law import DivergenceLaw, Rows, TermLaw
 
-TABLES = (table_core, table_attention, table_feature_statistics, table_relations, table_responses, table_states)
+TABLES = (
+    table_core,
+    table_attention,
+    table_feature_statistics,
+    table_relations,
+    table_responses,
+    table_states,
+    table_tokens,
+)
 DIVERGENCES: tuple[DivergenceLaw, ...] = tuple(law for table in TABLES for law in getattr(table, "DIVERGENCES", ()))
 TERMS: tuple[TermLaw, ...] = tuple(law for table in TABLES for law in table.TERMS)
 

@@ -43,6 +43,12 @@ class TermLaw:
     teacher: Shapes | None = None
     labels: int = 7  # K
     answer: str = "label"  # what the labels of the data are
+    stored: Callable[[int], dict[str, Tensor]] | None = None  # rows -> what a source stored, where that is no noise
+
+
+def of_rows(name: str) -> bool:
+    """Whether a signal has a row for each row of the batch; a head is weights, a temperature one for all."""
+    return name not in ("head", "sample.temperature")
 
 
 @dataclass
@@ -65,7 +71,7 @@ class Rows:
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
 
-        shape = (rows, *{"tokens": (4,), "ends": (2,)}.get(law.term.per, ()))
+        shape = (rows, *{"tokens": (4,), "words": (4,), "ends": (2,)}.get(law.term.per, ()))
         per_row = shape[1:]
         learner, source = sorted(law.term.needs.learner), sorted(law.term.needs.source) or ["logits"]
         theirs = law.teacher or {name: (*per_row, width) for name, (_, width) in zip(source, law.widths, strict=False)}
@@ -83,8 +89,10 @@ class Rows:
         if law.term.per == "labelled":
             labels = labels.clone()
             labels[mask == 0] = math.nan if law.answer == "score" else -1
-        student = {name: normal(rows, *shape) for name, shape in mine.items()}
-        teacher = {name: normal(rows, *shape) for name, shape in theirs.items()}
+        student = {name: normal(*((rows,) * of_rows(name)), *shape) for name, shape in mine.items()}
+        teacher = {name: normal(*((rows,) * of_rows(name)), *shape) for name, shape in theirs.items()}
+        if law.stored is not None:
+            teacher = law.stored(rows)
         keys = tuple(map(str, range(rows)))
         wide = mask.to(torch.float64 if dtype == torch.float64 else torch.float32)
         made = cls(law, student, teacher, labels, wide, keys)
@@ -92,6 +100,10 @@ class Rows:
             torch.manual_seed(seed)
             made.connector = law.term.connector(*made.said())
         return made
+
+    def noise(self) -> list[tuple[str, Tensor]]:
+        """Signals of which any numbers may be read."""
+        return [*self.student.items(), *(() if self.law.stored is not None else self.teacher.items())]
 
     def said(self) -> tuple[Outputs, Targets]:
         support = {}
@@ -107,8 +119,8 @@ class Rows:
         """Some of the rows, as a micro-batch; leaves stay the whole's, so that gradients add up there."""
         return Rows(
             self.law,
-            {name: signal[indices] for name, signal in self.student.items()},
-            {name: signal[indices] for name, signal in self.teacher.items()},
+            {name: signal[indices] if of_rows(name) else signal for name, signal in self.student.items()},
+            {name: signal[indices] if of_rows(name) else signal for name, signal in self.teacher.items()},
             self.labels[indices],
             self.mask[indices],
             tuple(self.keys[i] for i in indices),

@@ -33,7 +33,7 @@ def test_the_table_is_complete(tables):
     # `shorthand` builds a list of terms that are listed themselves
     assert {law.builder for law in in_terms} - {"shorthand"} == {row["name"] for row in listed if row["kind"] == "term"}
     builders = {law.builder for law in in_terms} | {law.name for law in in_divergences}
-    assert len(builders) == 43
+    assert len(builders) == 46
     named = {"Needs", "Term", "describe", "layer_map", "schedules", "standardise"}
     assert set(objectives.__all__) == builders | named
     for module in (objectives, divergences, distances, builders_of_labels):

@@ -278,7 +278,7 @@ def test_the_listing_has_a_row_for_everything():
         *("Needs", "Term", "describe", "layer_map", "schedules", "shorthand", "standardise"),
     }
     assert len(rows) == len(terms) + len(functions)
-    without = {"contrastive", "cross_entropy", "hard_labels", "hard_multi_label", "review"}
+    without = {"contrastive", "cross_entropy", "hard_labels", "hard_multi_label", "hard_tokens", "review"}
     without |= {"two_readings", "variational_information", "virtual_teacher"}
     for row in rows:
         assert list(row) == ["kind", "name", "says", "formula", "per", "needs", "source", "at_equality", "coupled"]

@@ -66,6 +66,7 @@ ROWS = {
         "answers": [{"text": ["c"], "answer_start": [0]}] * 2,
     },
     "sentence-embedding": {"text": ["a", "b"]},
+    "causal-lm": {"prompt": ["a", "b"], "completion": ["c", "d"]},
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from understudy.data.ends import Ends
 from understudy.data.examples import Examples
 from understudy.data.words import Words
-from understudy.encoding import Encoder, MaskedEncoder, PassageEncoder
+from understudy.encoding import CausalEncoder, Encoder, MaskedEncoder, PassageEncoder
 from understudy.errors import UsageError
 from understudy.files import content_hash
 from understudy.records import Batch
@@ -48,9 +48,12 @@ class Feed:
         self.view = view
         labels = np.array(examples.labels)
         known = examples.known
-        self.hiding = all(isinstance(encoder, MaskedEncoder) for encoder in encoders.values())
+        self.hiding = all(isinstance(encoder, MaskedEncoder | CausalEncoder) for encoder in encoders.values())
         if self.hiding and len(once) > 1:
-            raise UsageError("whoever is to say the same hidden tokens must read alike: these models read otherwise")
+            raise UsageError(
+                "whoever is to say the same tokens must read alike: these models have other tokenizers or limits; a "
+                "teacher of decoders with another vocabulary writes texts to learn from (understudy generate)"
+            )
         self.words: Words | Ends | None = None
         if any(encoder.kind == PassageEncoder.kind for encoder in encoders.values()):
             self.words = Ends(labels, self.encoders, self.features)

@@ -15,6 +15,7 @@ from understudy.data.answered import ENDS, read_answers, unanswered
 from understudy.data.corpus import read_corpus
 from understudy.data.examples import Examples, Splits
 from understudy.data.labels import positions, read_labels, vocabulary
+from understudy.data.language import read_language
 from understudy.data.layouts import LAYOUTS, Columns, Layout, infer, layout_of, need_columns
 from understudy.data.problems import images, near_duplicates, need_column, texts, words
 from understudy.data.scores import all_labels, many_hot, read_lists, read_scores
@@ -81,6 +82,8 @@ def load(
         return task, read_sentences(tables, text=text, label=label, seed=seed, shares=shares, notes=notes)
     if layout.answer == "masked":
         return task, read_corpus(tables, text=text, seed=seed, shares=shares, notes=notes)
+    if layout.answer == "next":
+        return task, read_language(tables, text=text, seed=seed, shares=shares, notes=notes)
     columns = Columns.find(layout, tables["train"].columns, text=text, image=image, label=label)
     if columns.every:
         columns = _without_identifiers(tables["train"], columns, notes)

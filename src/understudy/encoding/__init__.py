@@ -8,6 +8,7 @@ An encoder turns raw columns into features (`Ragged` ids, or uint8 pixels) and f
     subwords  input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers
     tokens    input_ids, attention_mask [, token_type_ids]  int64 [N, L]      transformers that tag words
     masked    the same, some ids hidden, and places int64 [N, P]              masked language models
+    causal    input_ids, attention_mask int64 [N, L], places int64 [N, P]     decoders
     affixes   part_ids int64 [N, L, 5], attention_mask int64 [N, L]           small networks that tag words
     passages  input_ids, attention_mask [, token_type_ids]  int64 [R, L]      transformers that point at words of a text
     pixels    pixels uint8 [N, C, H, W]                                       images
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.encoding.affixes import AffixEncoder
+from understudy.encoding.causal import CausalEncoder
 from understudy.encoding.features import Encoder, Features, Pairs, RowError
 from understudy.encoding.masked import MaskedEncoder
 from understudy.encoding.pairs import PairEncoder
@@ -36,6 +38,7 @@ from understudy.ragged import Ragged
 
 __all__ = [
     "AffixEncoder",
+    "CausalEncoder",
     "Encoder",
     "Features",
     "MaskedEncoder",
@@ -61,7 +64,7 @@ def load_encoder(folder: Path | str, entry: Mapping[str, Any]) -> Encoder:
     """
     known = (
         *(WordEncoder, SequenceEncoder, PairEncoder, SubwordEncoder),
-        *(TokenEncoder, MaskedEncoder, AffixEncoder, PassageEncoder, PixelEncoder, TableEncoder),
+        *(TokenEncoder, MaskedEncoder, CausalEncoder, AffixEncoder, PassageEncoder, PixelEncoder, TableEncoder),
     )
     kinds: dict[str, Any] = {encoder.kind: encoder for encoder in known}
     kind = str(entry.get("kind"))

@@ -20,6 +20,7 @@ _LOOK_AT = {
     "span": "the questions whose answers moved",
     "vector": "the texts whose neighbours changed most",
     "masked": "what it is worth once it is fine-tuned",
+    "next": "what it writes",
 }
 
 

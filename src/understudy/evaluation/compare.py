@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.answers import MASKED, VECTOR, agree
+from understudy.answers import VECTOR, agree
 from understudy.errors import DataError
 from understudy.evaluation.harm import out_of_scope as scope_of
 from understudy.evaluation.harm import per_class
@@ -168,7 +168,7 @@ def _of_rows(scored: Scored) -> Array:
     """One number for each row, or pair of them."""
     if scored.answer is VECTOR:
         return pair_cosines(scored.predicted)
-    if scored.answer is MASKED:
+    if scored.answer.reduced:
         return np.asarray(scored.predicted[:, 1] / np.maximum(scored.predicted[:, 0], 1))
     return scored.predicted
 
@@ -177,7 +177,7 @@ def _same_rows(models: Sequence[Scored], label_names: Sequence[str]) -> None:
     first = models[0]
     for scored in models:
         columns = values_of(scored.logits).shape[1]
-        if scored.answer not in (VECTOR, MASKED) and columns != len(label_names):
+        if scored.answer is not VECTOR and not scored.answer.reduced and columns != len(label_names):
             raise DataError(f"{scored.name} scores {columns} labels, the data has {len(label_names)}")
         if scored.labels.shape != first.labels.shape or not agree(scored.labels, first.labels).all():
             raise DataError(

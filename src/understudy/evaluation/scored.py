@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from understudy.answers import LABEL, MASKED, SPAN, TAGS, VECTOR, Answer, agree, known, sigmoid
+from understudy.answers import LABEL, SPAN, TAGS, VECTOR, Answer, agree, known, sigmoid
 from understudy.errors import DataError, NonFiniteError
 from understudy.passages import NEVER, ends_of, shares, sureness
 from understudy.ragged import Ragged
@@ -69,8 +69,8 @@ class Scored:
         fits = logits.ndim == 2 and len(logits) == len(labels)
         if fits and self.answer is LABEL:
             fits = int(labels.max()) < logits.shape[1]
-        elif fits and self.answer is MASKED:
-            fits = logits.shape[1] == 3
+        elif fits and self.answer.reduced:
+            fits = logits.shape[1] == self.answer.kept
         elif fits and self.answer is not VECTOR:
             fits = logits.shape == (labels.shape if labels.ndim == 2 else (len(labels), 1))
         if not fits:

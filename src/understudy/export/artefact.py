@@ -155,7 +155,7 @@ def _vector(said: dict[str, Any]) -> dict[str, Any]:
 
 def _check(labels: Sequence[str], temperature: float, thresholds: Mapping[str, float], answer: str) -> None:
     answer_named(answer)
-    least = {"score": 1, "vector": 0, "masked": 0}.get(answer, 2)
+    least = {"score": 1, "vector": 0, "masked": 0, "next": 0}.get(answer, 2)
     if len(labels) < least or len(set(labels)) != len(labels):
         raise UsageError(f"an artefact has at least two labels, all different; got {len(labels)}: {list(labels)[:5]}")
     if not 0 < temperature < float("inf"):

@@ -34,6 +34,7 @@ from understudy.objectives.responses.decoupled import decoupled_kd, decoupled_kl
 from understudy.objectives.responses.facts import hard_multi_label, hard_scores
 from understudy.objectives.responses.labels import hard_labels, logit_mse, shorthand, soft_labels
 from understudy.objectives.responses.scores import binary_kl, multi_label, regression, virtual_teacher
+from understudy.objectives.responses.tokens import hard_tokens, sampled_tokens, soft_tokens
 from understudy.objectives.term import Needs, Term
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "hard_labels",
     "hard_multi_label",
     "hard_scores",
+    "hard_tokens",
     "hidden_states",
     "hints",
     "jensen_shannon",
@@ -72,6 +74,7 @@ __all__ = [
     "review",
     "rkd_angle",
     "rkd_distance",
+    "sampled_tokens",
     "schedules",
     "self_attention_relations",
     "shorthand",
@@ -79,6 +82,7 @@ __all__ = [
     "skew_forward_kl",
     "skew_reverse_kl",
     "soft_labels",
+    "soft_tokens",
     "squared_error",
     "standardise",
     "total_variation",

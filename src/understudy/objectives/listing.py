@@ -8,13 +8,13 @@ from understudy.objectives import distances, divergences
 from understudy.objectives.attention import energy, maps
 from understudy.objectives.features import reviewing, states, statistics
 from understudy.objectives.relations import contrast, pairs, readings
-from understudy.objectives.responses import correlation, decoupled, facts, labels, scores
+from understudy.objectives.responses import correlation, decoupled, facts, labels, scores, tokens
 from understudy.objectives.term import ZERO
 
 __all__ = ["describe"]
 
 _FAMILIES: tuple[Any, ...] = (
-    *(correlation, decoupled, facts, labels, scores),
+    *(correlation, decoupled, facts, labels, scores, tokens),
     *(reviewing, states, statistics),
     *(energy, maps),
     *(contrast, pairs, readings),

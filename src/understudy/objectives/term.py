@@ -31,7 +31,8 @@ Said = TypeVar("Said", bound=Outputs)
 class Needs:
     """Signals that a term reads: of the output that learns, and of the source that teaches.
 
-    ``logits``; ``module:<path>`` for the output of any module; ``head`` for hidden states and head instead of logits.
+    ``logits``; ``module:<path>`` for the output of any module; ``states`` and ``head`` for hidden states and the
+    weights of a head, instead of logits.
     """
 
     learner: frozenset[str] = frozenset()
@@ -136,7 +137,7 @@ class _Covered(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         signal = self._signals[name]
         # Weights (a head) are not rows of the batch, even if they happen to be as many.
-        if not isinstance(signal, Tensor) or isinstance(signal, nn.Parameter):
+        if not isinstance(signal, Tensor) or isinstance(signal, nn.Parameter) or name == "head":
             return signal
         counted = self._counted
         # Positions only where the shape is unmistakable, [N, L, D] under [N, L]: logits [N, K] with K = L, or attention

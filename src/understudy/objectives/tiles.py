@@ -44,20 +44,22 @@ class _Tiles(torch.autograd.Function):
     ) -> Tensor:
         ctx.read = partial(_read, value, against, others)
         ctx.tile = tile
-        values, slopes = _walk(ctx, weights, states, head, bias, ctx.needs_input_grad[3:6])
-        ctx.save_for_backward(weights, states, head, bias, *slopes)
+        values, (of_states, *ctx.sums) = _walk(ctx, weights, states, head, bias, ctx.needs_input_grad[3:6])
+        ctx.save_for_backward(weights, states, head, bias, of_states)
         return values
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         if torch.is_grad_enabled():
             raise UsageError("in_tiles can be differentiated once")
-        weights, states, head, bias, of_states, of_head, of_bias = ctx.saved_tensors
+        weights, states, head, bias, of_states = ctx.saved_tensors
+        wants, (of_head, of_bias), ctx.sums = ctx.needs_input_grad[4:6], ctx.sums, (None, None)
         own = None if of_states is None else (of_states * gradient[:, None]).to(states.dtype)
         share = _share(gradient, weights)
-        if share is None and (of_head is not None or of_bias is not None):  # positions weigh otherwise: once more
-            wants = (False, of_head is not None, of_bias is not None)
-            _, (_, of_head, of_bias) = _walk(ctx, torch.where(weights != 0, gradient, 0.0), states, head, bias, wants)
+        there = (of_head is not None, of_bias is not None)  # what was summed up is handed out, once
+        if any(wants) and (share is None or there != wants):  # positions weigh otherwise: all over again
+            again = torch.where(weights != 0, gradient, 0.0)
+            _, (_, of_head, of_bias) = _walk(ctx, again, states, head, bias, (False, *wants))
             share = gradient.new_ones(())
         head_slope = None if of_head is None else of_head.mul_(share).to(head.dtype)
         bias_slope = None if of_bias is None else of_bias.mul_(share).to(bias.dtype)
@@ -76,7 +78,8 @@ def in_tiles(
 ) -> Tensor:
     """``value(states @ head.T + bias, *others)`` of every position, of a tile of positions at a time.
 
-    Values and slopes are those of the whole, sums of the head's gradient in fp32. It can be differentiated once.
+    Values and slopes are those of the whole, the head's gradient is summed up in fp32 at least. It can be
+    differentiated once.
 
     Args:
         value: ``(logits [n, V], *others) -> [n]``, each position by itself: a function of `divergences`, for one.
@@ -91,7 +94,7 @@ def in_tiles(
         tile: positions at a time; chosen by V unless said.
 
     Returns:
-        [...] fp32.
+        [...] fp32; fp64 of states in fp64.
 
     >>> states, head = torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     >>> in_tiles(lambda logits: logits.logsumexp(-1), states, head)
@@ -137,30 +140,31 @@ def _walk(
     ctx: Any, weights: Tensor, states: Tensor, head: Tensor, bias: Tensor | None, wants: tuple[bool, bool, bool]
 ) -> tuple[Tensor, tuple[Tensor | None, Tensor | None, Tensor | None]]:
     """Values of all positions, and the slopes that are wanted: of states unweighted, of head and bias weighted."""
-    values = torch.zeros(len(states), device=states.device)
-    of_states = torch.zeros_like(states, dtype=torch.float32) if wants[0] else None
-    of_head = torch.zeros_like(head, dtype=torch.float32) if wants[1] else None
-    of_bias = torch.zeros_like(bias, dtype=torch.float32) if wants[2] and bias is not None else None
+    kept = torch.promote_types(states.dtype, torch.float32)
+    values = torch.zeros(len(states), dtype=kept, device=states.device)
+    of_states = torch.zeros_like(states, dtype=kept) if wants[0] else None
+    of_head = torch.zeros_like(head, dtype=kept) if wants[1] else None
+    of_bias = torch.zeros_like(bias, dtype=kept) if wants[2] and bias is not None else None
     for rows in weights.nonzero()[:, 0].split(ctx.tile):
         own = states[rows]
         logits = _logits(own, head, bias)
         with torch.enable_grad():
             said = ctx.read(rows, logits.requires_grad_(any(wants)))
             total = said.sum()
-        values[rows] = said.detach().float()
+        values[rows] = said.detach().to(kept)
         if not any(wants):
             continue
         (slope,) = torch.autograd.grad(total, logits)
         slope = slope.to(head.dtype)
         if of_states is not None:
-            of_states[rows] = (slope @ head).float()
+            of_states[rows] = (slope @ head).to(kept)
         if of_head is None and of_bias is None:
             continue
         slope *= weights[rows, None].to(slope.dtype)
         if of_head is not None:
             _add(of_head, slope, own)
         if of_bias is not None:
-            of_bias += slope.sum(0, dtype=torch.float32)
+            of_bias += slope.sum(0, dtype=kept)
     return values, (of_states, of_head, of_bias)
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from understudy.answers import LABEL, MASKED
+from understudy.answers import LABEL, MASKED, NEXT
 from understudy.data import Splits
 from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
 from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError, choices
 from understudy.pipeline.defaults import AUTO, BUILT_IN, FAMILIES, TREES
-from understudy.pipeline.objective import reads_only_logits, refuse_silence, refuse_terms
+from understudy.pipeline.objective import entries, reads_only_logits, refuse_silence, refuse_terms
 from understudy.pipeline.recipe import Objective, Recipe, Student, with_values
+from understudy.pipeline.samples import refuse as refuse_samples
 from understudy.pipeline.steps import of_step, refuse_steps
 from understudy.pipeline.watching import check_tracker
 from understudy.statistics import METRICS
-from understudy.tasks import task_named
+from understudy.tasks import Task, task_named
 
 CHOSEN = (
     *("layers", "width", "heads", "feed_forward", "vocabulary", "rank", "depth", "blocks"),
@@ -93,8 +94,8 @@ def _refuse_task(recipe: Recipe) -> None:
             f"objective.temperature: {recipe.objective.temperature} would change nothing: {task.name} gives "
             f"{'scores' if answer.labelled else 'vectors'}, which are not softened; leave it out"
         )
-    if answer is MASKED:
-        _refuse_hidden(recipe, task.name)
+    if answer.reduced:
+        _refuse_hidden(recipe, task)
     if not answer.labelled:
         _refuse_labels(recipe, task.name)
     elif recipe.student.embedding is not None:
@@ -111,17 +112,20 @@ def _refuse_task(recipe: Recipe) -> None:
             raise RecipeError(f"{key} is for tasks whose answer is one label of several, and a {task.name} is none")
 
 
-def _refuse_hidden(recipe: Recipe, task: str) -> None:
-    """What does not go with tokens that are hidden anew in every epoch."""
-    if recipe.teacher.targets == "stored":
+def _refuse_hidden(recipe: Recipe, task: Task) -> None:
+    """What does not go with texts that are their own labels, be it tokens that are hidden, or those that come next."""
+    if task.answer is NEXT:
+        refuse_samples(recipe, [name for name, _ in entries(recipe)])
+    elif recipe.teacher.targets == "stored":
         raise RecipeError(
-            f"teacher.targets: other tokens are hidden in every epoch of a {task}, so that no answer can be stored: "
-            "use live, or leave it out"
+            f"teacher.targets: other tokens are hidden in every epoch of a {task.name}, so that no answer can be "
+            "stored: use live, or leave it out"
         )
     if recipe.data.views:
-        raise RecipeError(f"data.views: every epoch of a {task} is a view of its own; leave it out")
+        why = "every epoch is a view of its own" if task.answer is MASKED else "another text would be another label"
+        raise RecipeError(f"data.views: {why} in a {task.name}; leave it out")
     if recipe.student.family == AUTO:
-        raise RecipeError(f"student auto: a {task} has one family of students, cut: name it with --student cut")
+        raise RecipeError(f"student auto: a {task.name} has one family of students, cut: name it with --student cut")
 
 
 def _refuse_labels(recipe: Recipe, task: str) -> None:

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from understudy import students
-from understudy.encoding import Encoder, MaskedEncoder, SubwordEncoder
+from understudy.encoding import CausalEncoder, Encoder, MaskedEncoder, SubwordEncoder
 from understudy.errors import RecipeError
 from understudy.pipeline.material import Material
 from understudy.teachers import Loaded
 
 ROWS, BATCH = 256, 32  # training rows on which importance is measured, and how many at once
-WRAPPERS = (students.Normalised, students.Embedder, students.Reader, students.MaskedLM)
+WRAPPERS = (students.Normalised, students.Embedder, students.Reader, students.MaskedLM, students.CausalLM)
 LISTED = 32  # entries of a list that run.json shows
 
 
@@ -46,9 +46,9 @@ class Cut:
         if most is None:
             return self._inner, encoder
         if not isinstance(encoder, SubwordEncoder):
-            if isinstance(encoder, MaskedEncoder):
+            if isinstance(encoder, MaskedEncoder | CausalEncoder):
                 raise RecipeError(
-                    "student.vocabulary: whoever is to say the same hidden sub-words shares a tokenizer with its "
+                    "student.vocabulary: whoever is to say the same sub-words shares a tokenizer with its "
                     "teacher: leave it out, and prune what is fine-tuned from this student"
                 )
             raise RecipeError(f"student.vocabulary prunes sub-words, and the teacher reads {encoder.kind}")

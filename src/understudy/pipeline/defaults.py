@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from understudy.answers import MASKED
 from understudy.errors import RecipeError, choices
 from understudy.pipeline.objective import SHORTHAND, entries, reads_only_logits
 from understudy.pipeline.recipe import Recipe, with_values
@@ -39,9 +38,10 @@ _OF_TASK: dict[str, dict[str, dict[str, Any]]] = {
     "question-answering": {"cut": {"epochs": 3, "batch_size": 16, "temperature": 2.0}},
     "token-classification": {"conv": _TAGS, "gru": _TAGS},
     "masked-language-model": {"cut": {"temperature": 2.0, "learning_rate": 5e-4}},
+    "causal-lm": {"cut": {"temperature": 1.0, "learning_rate": 5e-4}},
 }
 """Dials of a family that are others for one task."""
-_DROP = {"masked-language-model": 5.0}
+_DROP = {"masked-language-model": 5.0, "causal-lm": 5.0}
 FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     name: {
         family: _DIALS[family] | (_TABLE if task.tabular else {}) | _OF_TASK.get(name, {}).get(family, {})
@@ -54,7 +54,7 @@ SIZES = ("width", "dimensions", "hidden", "buckets", "feature_dropout")
 """Keys of the student whose default is its family's."""
 TEACHERS: dict[str, dict[str, Any]] = {
     "encoder": {"epochs": 5, "learning_rate": 1.5e-4},
-    "encoder, masked-language-model": {"epochs": 3, "learning_rate": 5e-4},
+    "language model": {"epochs": 3, "learning_rate": 5e-4},
     "cnn": {"epochs": 20, "learning_rate": 3e-3, "width": 32, "dropout": 0.2},
     "mlp": {"epochs": 30, "learning_rate": 1e-3, "width": 1200, "dropout": 0.5},
 }
@@ -76,7 +76,7 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
             f'student "{recipe.student.family}" cannot do {task}: {choices(recipe.student.family, families)}'
         )
     family = families[recipe.student.family]
-    usual = "encoder, masked-language-model" if task_named(task).answer is MASKED else "encoder"
+    usual = "language model" if task_named(task).answer.reduced else "encoder"
     teacher = TEACHERS[recipe.teacher.path if recipe.teacher.path in BUILT_IN else usual]
     precision = recipe.train.precision
     decided: dict[str, Any] = {
@@ -100,11 +100,13 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
 
 
 def _targets(recipe: Recipe, task: str) -> str:
-    """Stored where the objective reads nothing but logits: each row is asked about once, ever; but live where other
-    tokens of it are hidden in every epoch."""
+    """Stored where the objective reads nothing but logits: each row is asked about once, ever; but live where
+    logits are of a whole vocabulary at every token."""
     if recipe.teacher.targets != "auto":
         return recipe.teacher.targets
-    return "stored" if reads_only_logits(recipe) and task_named(task).answer is not MASKED else "live"
+    if "sampled_tokens" in {name for name, _ in entries(recipe)}:
+        return "stored"
+    return "stored" if reads_only_logits(recipe) and not task_named(task).answer.reduced else "live"
 
 
 def _temperature(recipe: Recipe, task: str, usual: Any) -> Any:
@@ -116,7 +118,7 @@ def _temperature(recipe: Recipe, task: str, usual: Any) -> Any:
         terms = step.objective.get("terms")
         for entry in terms if isinstance(terms, list) else ():
             names |= set(entry) if isinstance(entry, dict) else set()
-    if SHORTHAND not in names:
+    if names.isdisjoint({SHORTHAND, "sampled_tokens"}):
         return None
     alone = not (recipe.steps or recipe.peers) and SHORTHAND in {name for name, _ in entries(recipe)}
     return usual if alone or usual != "auto" else 1.0  # short runs can only choose for a student that learns alone

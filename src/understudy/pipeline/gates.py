@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from understudy import export, runtime, students
-from understudy.answers import MASKED, SPAN, VECTOR
+from understudy.answers import SPAN, VECTOR
 from understudy.data import Examples
 from understudy.evaluation import gate, latency
 from understudy.pipeline.exits import score_every
@@ -58,7 +58,7 @@ def gates_of(
     same = ("parity (largest difference in logits)", PARITY)
     if material.task.answer is VECTOR:
         same = ("parity (largest 1 - cosine)", VECTOR_PARITY)
-    if material.task.answer is MASKED:
+    if material.task.answer.reduced:
         same = ("parity (largest difference in nats of a text)", PARITY)
     gates = [
         gate(*same, parity["max_abs_error"], at_most=True),

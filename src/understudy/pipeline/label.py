@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from understudy.answers import agree
 from understudy.data import Examples
@@ -11,8 +12,10 @@ from understudy.errors import Interrupted
 from understudy.files import content_hash
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
+from understudy.pipeline.samples import identity as identity_of_samples
+from understudy.pipeline.samples import sampled, scorer_of
 from understudy.targets import Store, fingerprint
-from understudy.teachers import Loaded
+from understudy.teachers import Loaded, verify_tokens
 from understudy.teachers.label import Logits
 
 VERIFIED = 32  # rows that are scored again after every labelling
@@ -26,6 +29,7 @@ def open_store(material: Material, teacher: Loaded) -> Store:
         "task": material.task.name,
         "labels": content_hash(*material.splits.meaning),
         "order": content_hash(repr(teacher.label_order)),
+        **identity_of_samples(material, teacher),
     }
     return Store(material.store / "targets" / fingerprint(identity), identity=identity)
 
@@ -39,18 +43,25 @@ def label(material: Material, teacher: Loaded) -> Facts:
     """
     store, progress = open_store(material, teacher), material.journal.progress
     rows = _rows(material)
-    score = teacher.scorer(rows.inputs)
+    tokens = sampled(material.recipe)
+    score: Any = scorer_of(material, teacher, rows) if tokens else teacher.scorer(rows.inputs)
     began = time.perf_counter()
     calls = store.write(
         rows.keys,
         score,
+        shard_rows=256 if tokens else 2048,
+        dtype="given" if tokens else "float32",
         on_progress=lambda done, total: progress.advance(done, total, model="teacher"),
         on_stop=material.journal.should_stop,
     )
     if store.missing(rows.keys):
         raise Interrupted("stopped while labelling: whole shards are stored; the same command goes on from there")
     seconds = time.perf_counter() - began
-    verified = store.verify(score, VERIFIED, keys=rows.keys)
+    if tokens:
+        encoder: Any = teacher.encoder
+        verified = verify_tokens(store, teacher.model, encoder, rows, VERIFIED)
+    else:
+        verified = store.verify(score, VERIFIED, keys=rows.keys)
     return {
         "rows": len(rows),
         "teacher_calls": calls,
@@ -66,12 +77,14 @@ def label(material: Material, teacher: Loaded) -> Facts:
 def validation_logits(material: Material, teacher: Loaded) -> Logits:
     """What the teacher says of the validation rows, float32 [N, K] or of words: stored, or asked where it is live."""
     rows = material.splits.validation
-    if material.recipe.teacher.targets == "stored":
+    if material.recipe.teacher.targets == "stored" and not sampled(material.recipe):
         return open_store(material, teacher).read(rows.keys)["logits"]
     return teacher.scores(rows.inputs)
 
 
 def _rows(material: Material) -> Examples:
+    if sampled(material.recipe):  # of validation sums are wanted, which are asked for
+        return material.shown
     return Examples.join([material.shown, material.splits.validation])
 
 

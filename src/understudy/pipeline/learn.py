@@ -25,10 +25,11 @@ from understudy.pipeline.label import label, open_store
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.objective import build, without_teacher
 from understudy.pipeline.recipe import Recipe, with_values
+from understudy.pipeline.samples import sampled
 from understudy.pipeline.steps import of_step, started_from
 from understudy.pipeline.vectors import listened
 from understudy.pipeline.watching import watching
-from understudy.teachers import Live, Loaded, Stored
+from understudy.teachers import Live, Loaded, Stored, StoredTokens
 from understudy.training import Settings, Training, balanced, probe, pulls, train
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
@@ -95,7 +96,7 @@ class Classroom:
         self.source = listened(
             material,
             self.teacher,
-            Stored(open_store(material, self.teacher))
+            (StoredTokens if sampled(material.recipe) else Stored)(open_store(material, self.teacher))
             if stored
             else Live(self.teacher.model, order=self.teacher.label_order),
         )
@@ -213,7 +214,7 @@ def twins_settings(recipe: Recipe, settings: Settings, *, rows: int, own: int) -
 def _speaks(term: Term, name: str) -> bool:
     """Whether a term teaches the answers of this student."""
     owner = "student" if term.of.startswith("exit.") else term.of
-    return owner == name and "logits" in term.needs.learner
+    return owner == name and not {"logits", "head"}.isdisjoint(term.needs.learner)
 
 
 def listens_outside(term: Term, cohort: Mapping[str, nn.Module]) -> bool:
@@ -326,7 +327,8 @@ def load_module(folder: Path, kind: Apprentice) -> nn.Module:
         config = (folder / "config.json").read_text(encoding="utf-8")
         if '"module"' not in config or '"understudy_family"' in config or '"architectures"' in config:
             found = students.load(folder)
-            return students.MaskedLM(found).eval() if kind.encoder.kind == "masked" else found
+            wrap = {"masked": students.MaskedLM, "causal": students.CausalLM}.get(kind.encoder.kind)
+            return wrap(found).eval() if wrap else found
         module = kind.build()
         load_model(module, str(folder / "model.safetensors"))
         return module.eval()

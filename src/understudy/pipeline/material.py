@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from understudy.answers import LABELS, MASKED, VECTOR, sigmoid
+from understudy.answers import LABELS, VECTOR, sigmoid
 from understudy.baselines import Baseline
 from understudy.data import Examples, Splits
 from understudy.encoding import Encoder
@@ -77,8 +77,8 @@ class Material:
         return float(metric.function(rows.labels, answer.predicted(logits, thresholds)))
 
     def baselines(self, encoder: Encoder) -> Iterator[Baseline]:
-        """The plain models of the task, each fitted when it is asked for; ``encoder`` hides the tokens of a text."""
-        more = (encoder,) if self.task.answer is MASKED else ()
+        """The plain models of the task, each fitted when it is asked for; ``encoder`` says what is asked of a text."""
+        more = (encoder,) if self.task.answer.reduced else ()
         return (make(self.splits, *more) for make in self.task.baselines)
 
     def best(self, scores: Iterable[float]) -> float:

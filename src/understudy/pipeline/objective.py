@@ -15,6 +15,7 @@ from understudy import students
 from understudy.errors import RecipeError, choices
 from understudy.objectives import Term, schedules
 from understudy.pipeline.recipe import Recipe
+from understudy.pipeline.samples import heard, sampled
 from understudy.signals import layers_of
 from understudy.tasks import Task, task_named
 
@@ -51,7 +52,7 @@ def refuse_silence(recipe: Recipe, key: str = "objective") -> None:
     """
     rows = {row["name"]: row["needs"]["learner"] for row in match.describe() if row["kind"] == "term"}
     heard = [name for name, arguments in entries(recipe) if arguments.get("of", "student") in ("student", EVERYBODY)]
-    if not any(name == SHORTHAND or "logits" in rows[name] for name in heard):
+    if not any(name == SHORTHAND or not {"logits", "head"}.isdisjoint(rows[name]) for name in heard):
         raise RecipeError(
             f"{key}.terms: nothing that is taught there ({', '.join(heard) or 'no term'}) reads the student's "
             "logits, so its answers would stay as they were drawn: add shorthand, or soft_labels, or make it a step"
@@ -107,8 +108,11 @@ def _terms(
     _refuse(name, arguments)
     if name == SHORTHAND:
         alpha, temperature = recipe.objective.alpha, recipe.objective.temperature
+        share = 0.1 if alpha == "auto" else float(alpha)
+        if sampled(recipe):
+            return heard(share)
         return _task(recipe).shorthand(
-            0.1 if alpha == "auto" else float(alpha),
+            share,
             1.0 if temperature in (None, "auto") else float(str(temperature)),
         )
     learners = {EVERYBODY: list(cohort), EXITS: exits_of(cohort["student"])}

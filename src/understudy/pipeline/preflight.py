@@ -27,13 +27,14 @@ from understudy.pipeline.objective import build
 from understudy.pipeline.opening import store_of
 from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.recipe import Recipe, Step
+from understudy.pipeline.samples import live as asked_now
 from understudy.pipeline.stages import load_splits, settled
 from understudy.pipeline.steps import of_step
 from understudy.pipeline.teach import untaught
 from understudy.pipeline.vectors import fitted, heard, listened, some_rows
 from understudy.records import Batch, Targets
 from understudy.statistics import METRICS
-from understudy.teachers import Live, Loaded
+from understudy.teachers import Loaded
 from understudy.training import balanced, pulls
 
 SAMPLE = 500  # validation rows that the teacher is asked about
@@ -46,6 +47,7 @@ _NOTHING = {
     "tags": "the commonest tag of each word",
     "span": "the first words of each text",
     "masked": "how often each sub-word occurs",
+    "next": "how often each sub-word occurs",
 }
 
 
@@ -154,7 +156,7 @@ def _one_batch(
     cohort = {"student": kind.build()} | {f"peer.{i}": peer.build() for i, peer in enumerate(beside, 1)}
     encoders = {"student": kind.encoder} | ({} if teacher.ask else {"teacher": teacher.encoder})
     encoders |= {f"peer.{i}": peer.encoder for i, peer in enumerate(beside, 1)}
-    live: Any = _Asked(teacher, rows) if teacher.ask else Live(teacher.model, order=teacher.label_order)
+    live: Any = _Asked(teacher, rows) if teacher.ask else asked_now(material, teacher)
     live = listened(material, teacher, live)
     terms = build(recipe, cohort, teacher.model)
     outside = any(term.against not in ("labels", "self", *cohort) for term in terms)

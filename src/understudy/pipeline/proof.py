@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from understudy import runtime
-from understudy.answers import LABEL, MASKED, SPAN, TAGS, VECTOR
+from understudy.answers import LABEL, SPAN, TAGS, VECTOR
 from understudy.encoding.tokens import FIELD
 from understudy.evaluation import Scored, disagreements, moved_answers, span_facts
 from understudy.pipeline.exits import left
@@ -38,7 +38,7 @@ def evidence(
     rows = raw_rows(material.splits.test)
     softens, one_label = material.task.answer.calibrates, material.task.answer is LABEL
     vectors = material.task.answer is VECTOR
-    hidden = material.task.answer is MASKED
+    hidden = material.task.answer.reduced
     apart = [] if vectors or hidden else disagreements(teacher, artefact, most=DISAGREEMENTS)
     found: Facts = {
         "schema": 1,

@@ -87,6 +87,8 @@ def _refuse_idle_dials(recipe: Recipe, origins: Mapping[str, str]) -> None:
     if terms is None or any("shorthand" in entry for entry in terms):
         return
     for dial, usual in (("temperature", None), ("alpha", Objective.model_fields["alpha"].default)):
+        if dial == "temperature" and any("sampled_tokens" in entry for entry in terms):
+            continue  # samples are stored at it
         if f"objective.{dial}" in origins and getattr(recipe.objective, dial) != usual:
             raise RecipeError(
                 f"objective.{dial} would change nothing: the objective is a list of terms without shorthand "

@@ -20,9 +20,10 @@ from understudy.pipeline.learn import Classroom, best_seed, learn, listens_outsi
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.objective import aligning, build
 from understudy.pipeline.recipe import Recipe, Step, with_values
+from understudy.pipeline.samples import live
 from understudy.pipeline.steps import TEACHER, of_step, started_from
 from understudy.pipeline.teach import FAMILIES, open_given, untrained
-from understudy.teachers import Live, Loaded, given
+from understudy.teachers import Loaded, given
 from understudy.training import Distillation
 
 
@@ -162,7 +163,7 @@ def rehearse(material: Material, teacher: Loaded, own: Apprentice | None = None)
     Raises:
         RecipeError, UsageError: what the trainings themselves would raise after hours.
     """
-    outside = Live(teacher.model, order=teacher.label_order) if teacher.ask is None else None
+    outside = live(material, teacher) if teacher.ask is None else None
     for step in (*material.recipe.steps, None):
         recipe = material.recipe if step is None else of_step(material.recipe, step, teacher)
         # weights and vectors do not matter here, and a static student's cost a forward for every word

@@ -78,6 +78,8 @@ class Teacher(Section):
         description="stored: the teacher answers each row once, ever; live: it runs in every step; "
         "auto: stored where logits are all that the objective reads, and the same in every epoch.",
     )
+    kept: Count = Field(8, description="Stored tokens of a causal-lm: so many of the likeliest, exactly.")
+    drawn: Count = Field(16, description="Stored tokens of a causal-lm: so many drawn from all others.")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="When the teacher is trained; auto: bf16 where a short probe finds it faster."
     )
@@ -260,7 +262,7 @@ class Export(Section):
 
     max_drop: Annotated[float, Field(ge=0, le=100)] | None = Field(
         None,
-        description="Gate: most points of the metric that INT8, and exits, may lose; unset: 0.5, of a masked loss 5 "
+        description="Gate: most points of the metric that INT8, and exits, may lose; unset: 0.5, of losses of tokens 5 "
         "(hundredths of a nat).",
     )
     max_ms: Positive | None = Field(
@@ -325,7 +327,7 @@ class Recipe(Section):
     task: Name | None = Field(
         None,
         description="text-classification, pair-classification, multi-label, regression, token-classification, "
-        "question-answering, sentence-embedding, masked-language-model, "
+        "question-answering, sentence-embedding, masked-language-model, causal-lm, "
         "image-classification, tabular-classification or tabular-regression; "
         "from the columns and the labels when unset.",
     )

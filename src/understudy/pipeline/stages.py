@@ -28,6 +28,7 @@ from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.proof import evidence
 from understudy.pipeline.recipe import Recipe, load_recipe, to_yaml, with_values
 from understudy.pipeline.run import Run
+from understudy.pipeline.samples import identity
 from understudy.pipeline.school import School, dials, place, rehearse, seeds
 from understudy.pipeline.ship import ship
 from understudy.pipeline.teach import teach, untaught
@@ -35,7 +36,7 @@ from understudy.pipeline.vectors import fitted, with_heard
 from understudy.pipeline.views import FILE as VIEWS
 from understudy.pipeline.views import make_views, read_views, said_of_views
 from understudy.tasks import LAYOUTS, Task, task_named
-from understudy.teachers import Loaded, says_masked
+from understudy.teachers import Loaded, says_masked, says_next
 
 STAGES = ("data", "teach", "label", "train", "export", "evaluate", "report")
 WITHIN = {"label": ("views", "tune"), "train": ("step-",)}  # stages without a command, done again with another
@@ -154,8 +155,11 @@ def load_splits(recipe: Recipe) -> tuple[str, Splits]:
         validation_share=dials.validation_share, test_share=dials.test_share,
     )  # fmt: skip
     name, splits = read(task=recipe.task)
-    if recipe.task is None and name == "sentence-embedding" and (said := says_masked(recipe.teacher.path)):
-        name, splits = read(task="masked-language-model")
+    said, task = says_masked(recipe.teacher.path), "masked-language-model"
+    if not said:
+        said, task = says_next(recipe.teacher.path), "causal-lm"
+    if recipe.task is None and name == "sentence-embedding" and said:
+        name, splits = read(task=task)
         why = f"the task is {name}: train has texts, and no other column, and the teacher is a {said}"
         splits = replace(splits, notes=(why, *splits.notes))
     return name, splits
@@ -207,6 +211,7 @@ def _perform(
         source += [material.shown.fingerprint]
         say(made["note"])
     kind = kind or apprentice(material, loaded)  # what cannot be made of this teacher is refused before it is asked
+    source += [*identity(material, loaded).values()]
     labelled: Facts = {}
     if recipe.teacher.targets == "stored":
         asking = partial(label, material, loaded)
@@ -361,6 +366,8 @@ def _task_of(data: Splits) -> str:
     if data.train.labels.dtype.kind == "O":
         return "question-answering" if "context" in data.train.inputs else "token-classification"
     if data.train.labels.ndim == 2:
+        if "completion" in data.train.inputs:
+            return "causal-lm"
         return "multi-label" if data.label_names else "masked-language-model"
     return "pair-classification" if data.pairs else "text-classification"
 

@@ -16,7 +16,7 @@ from understudy.answers import SPAN, TAGS
 from understudy.data.answered import unanswered
 from understudy.data.feed import Feed
 from understudy.data.views import shift
-from understudy.encoding import MaskedEncoder, PassageEncoder, PixelEncoder, TokenEncoder, load_encoder
+from understudy.encoding import CausalEncoder, MaskedEncoder, PassageEncoder, PixelEncoder, TokenEncoder, load_encoder
 from understudy.encoding.masked import SHARE
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
@@ -197,6 +197,11 @@ def _shortened(loaded: Loaded, material: Material) -> Loaded:
         hiding = theirs.with_limit(length_limit(lengths, positions=theirs.limit))
         said = f"texts are read up to {hiding.limit} sub-word tokens, of which {SHARE:.0%} are hidden"
         return replace(loaded, encoder=hiding, notes=(*loaded.notes, said))
+    if isinstance(theirs, CausalEncoder):
+        some = {name: column[:20_000] for name, column in material.splits.train.inputs.items()}
+        most = length_limit(theirs.lengths(theirs.encode(some)), positions=theirs.limit)
+        said = f"rows are read up to {most} sub-word tokens"
+        return replace(loaded, encoder=theirs.with_limit(most), notes=(*loaded.notes, said))
     if isinstance(theirs, TokenEncoder):
         words = token_encoder(
             loaded.tokenizer, material.splits.train.inputs, positions=loaded.positions, token_types=theirs.token_types

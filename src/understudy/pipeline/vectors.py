@@ -20,7 +20,7 @@ from understudy.pipeline.label import open_store
 from understudy.pipeline.material import Material
 from understudy.pipeline.recipe import with_values
 from understudy.statistics import pair_cosines
-from understudy.teachers import Live, Loaded, Narrowed, Stored
+from understudy.teachers import Live, Loaded, Narrowed, Sampling, Stored, StoredTokens
 
 USUAL = 256  # dimensions of an embedding
 _STORED, _ASKED = 20_000, 2_000  # training texts that directions are found on, stored and asked for
@@ -104,10 +104,12 @@ def directions(material: Material, teacher: Loaded, width: int) -> Array | None:
     return students.principal_directions(vectors.astype(np.float64), width)
 
 
-def listened(material: Material, teacher: Loaded, source: Live | Stored) -> Live | Stored | Narrowed:
+def listened(
+    material: Material, teacher: Loaded, source: Live | Stored | StoredTokens | Sampling
+) -> Live | Stored | StoredTokens | Sampling | Narrowed:
     """The source as the student hears it: along `directions`, where the task gives vectors and it is narrower."""
     width = material.recipe.student.embedding
-    if material.task.answer is not VECTOR or width is None:
+    if material.task.answer is not VECTOR or width is None or isinstance(source, StoredTokens | Sampling):
         return source
     found = directions(material, teacher, width)
     return source if found is None else Narrowed(source, found)

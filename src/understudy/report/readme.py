@@ -20,6 +20,8 @@ EXAMPLES: Mapping[str, Any] = {
     "question": "who built the bridge?",
     "context": "The bridge was built by Ann Lee.",
     "tokens": ["Ann", "Lee", "lives", "in", "Paris"],
+    "prompt": "Who built the bridge?",
+    "completion": " Ann Lee.",
 }
 """A value for every column that a task may read."""
 COLUMNS = 6  # of a table that the example has, at most
@@ -32,6 +34,7 @@ ANSWER = {
     "other) and `probability`",
     "masked": "`loss`, nats for each token that is hidden of it, and `filled`, the likeliest sub-words behind each of "
     "its own masks",
+    "next": "`loss`, nats for each token that counts, and `bits_per_byte`",
     "vector": "`embedding`, a list of numbers of length 1; `model.embed(texts)` gives them as an array",
 }
 WEAK = {"labels": "labels", "tags": "types of entities"}
@@ -43,6 +46,7 @@ LIMIT = {
     "tags": "It knows its types and no other; a word behind its limit is never part of an entity.",
     "span": "It only ever answers in the words of the context, at most 30 of them, whether or not they are right.",
     "masked": "It knows the language of its corpus. A task of its own wants the weights beside it, and fine-tuning.",
+    "next": "It knows the language of its texts and says how likely one is. To write, take the weights beside it.",
     "vector": "Cosines mean what the teacher's mean, on texts like those of training; no vector says how sure it is.",
 }
 

@@ -128,7 +128,7 @@ def together(facts: Facts) -> str:
         return ""
     value, low, high = (formats.fraction(end) for end in (found.value, found.low, found.high))
     between = "" if found.low is None else f" (95{formats.SPACE}% interval {low} to {high})"
-    said = {"vector": "cosines", "masked": "losses of texts"}.get(facts.answer, "scores")
+    said = {"vector": "cosines", "masked": "losses of texts", "next": "losses of texts"}.get(facts.answer, "scores")
     return f"The {said} of teacher and {facts.export_name} have a Pearson correlation of {value}{between}."
 
 

@@ -177,7 +177,7 @@ class Masked:
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Raises UsageError."""
-        raise UsageError("this artefact is a masked language model, which has no labels: predict fills masks")
+        raise UsageError("this artefact is a language model, which has no labels: predict says losses of texts")
 
     def numbers(self, logits: np.ndarray) -> np.ndarray:
         """float64 [N]; 0 of a text in which nothing can be hidden."""
@@ -187,6 +187,22 @@ class Masked:
     def said(self, logits: np.ndarray) -> list[dict[str, Any]]:
         """See the class."""
         return [{"loss": loss} for loss in self.numbers(logits).tolist()]
+
+
+class Next(Masked):
+    """``loss``: nats for each token that counts, and ``bits_per_byte`` of the text."""
+
+    def __init__(self, manifest: Mapping[str, Any]) -> None:
+        self.nothing = np.zeros((0, 4), np.float32)
+
+    def said(self, logits: np.ndarray) -> list[dict[str, Any]]:
+        """See the class."""
+        found = finite(logits).astype(np.float64)
+        bits = found[:, 1] / (np.log(2) * np.maximum(found[:, 3], 1))
+        return [
+            {"loss": loss, "bits_per_byte": each}
+            for loss, each in zip(self.numbers(logits).tolist(), bits.tolist(), strict=True)
+        ]
 
 
 VOICES: Mapping[
@@ -199,6 +215,7 @@ VOICES: Mapping[
     "tags": Tags,
     "span": Span,
     "masked": Masked,
+    "next": Next,
 }
 
 

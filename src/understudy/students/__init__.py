@@ -9,6 +9,7 @@ from understudy.students.cutting.origins import inheritance
 from understudy.students.cutting.vocabulary import prune_vocabulary
 from understudy.students.exits import Exits, with_exits
 from understudy.students.families.bag import Bag
+from understudy.students.families.causal import CausalLM
 from understudy.students.families.conv import Conv
 from understudy.students.families.embedder import Embedder
 from understudy.students.families.gru import Gru
@@ -32,6 +33,7 @@ from understudy.students.student import Student, of_words
 
 __all__ = [
     "Bag",
+    "CausalLM",
     "Cnn",
     "Conv",
     "Embedder",

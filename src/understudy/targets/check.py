@@ -26,8 +26,8 @@ class Bad:
 
 
 def answers(said: Signals, rows: int, *, dtype: str) -> dict[str, Signal]:
-    """The teacher's arrays, floating ones in ``dtype``. A value too large for it becomes infinite, which `first_bad`
-    finds.
+    """The teacher's arrays, floating ones in ``dtype``, or as they are ``given``. A value too large for it becomes
+    infinite, which `first_bad` finds.
 
     Raises:
         TeacherError: no signal, or an array without one row per row asked.
@@ -43,7 +43,7 @@ def answers(said: Signals, rows: int, *, dtype: str) -> dict[str, Signal]:
         if array.dtype.kind not in "fiub":
             raise TeacherError(f'the teacher gave "{name}" of dtype {array.dtype}; numbers can be stored')
         with np.errstate(over="ignore"):
-            array = array.astype(dtype) if array.dtype.kind == "f" else array
+            array = array.astype(dtype) if array.dtype.kind == "f" and dtype != "given" else array
         result[name] = values.holding(array) if isinstance(values, Ragged) else array
     return result
 

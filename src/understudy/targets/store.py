@@ -90,7 +90,7 @@ class Store:
         score: Score,
         *,
         shard_rows: int = 2048,
-        dtype: Literal["float16", "float32"] = "float32",
+        dtype: Literal["float16", "float32", "given"] = "float32",
         on_progress: Callable[[int, int], None] | None = None,
         on_stop: Callable[[], bool] | None = None,
     ) -> int:
@@ -101,7 +101,7 @@ class Store:
             score: positions in ``keys`` -> {signal: array [n, ...], or a `Ragged` of n rows}, in that order. It is
                 called once per shard.
             shard_rows: rows per shard, and what a kill can cost.
-            dtype: how floating signals are stored; integers stay as they are.
+            dtype: how floating signals are stored, ``given``: each as it comes; integers stay as they are.
             on_progress: called with (rows scored, rows to score), first with 0.
             on_stop: asked before each shard; True ends the writing there, with whole shards.
 
@@ -113,8 +113,10 @@ class Store:
             TeacherError: an answer that is not finite (the row is named; the finite ones are kept), or not one per row.
             DiskFull: no space left; whole shards stay.
         """
-        if shard_rows < 1 or dtype not in ("float16", "float32"):
-            raise UsageError(f'shard_rows is at least 1 and dtype "float16" or "float32"; got {shard_rows}, "{dtype}"')
+        if shard_rows < 1 or dtype not in ("float16", "float32", "given"):
+            raise UsageError(
+                f'shard_rows is at least 1 and dtype "float16", "float32" or "given"; got {shard_rows}, "{dtype}"'
+            )
         if not self.missing(keys):
             return 0
         with locked(self.folder):

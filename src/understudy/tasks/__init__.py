@@ -8,6 +8,7 @@ from types import MappingProxyType
 from understudy.data.layouts import Layout
 from understudy.errors import UsageError, choices
 from understudy.tasks import (
+    causal_lm,
     image_classification,
     masked_language_model,
     multi_label,
@@ -29,7 +30,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         for task in (
             *(text_classification.TASK, pair_classification.TASK, multi_label.TASK, regression.TASK),
             *(token_classification.TASK, question_answering.TASK),
-            *(sentence_embedding.TASK, masked_language_model.TASK),
+            *(sentence_embedding.TASK, masked_language_model.TASK, causal_lm.TASK),
             *(image_classification.TASK, tabular.CLASSES, tabular.SCORES),
         )
     }

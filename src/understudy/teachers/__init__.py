@@ -1,6 +1,7 @@
 """Where knowledge comes from: live models, stored targets, ensembles and functions; opened, aligned and asked."""
 
 from understudy.teachers.boosting import boosting
+from understudy.teachers.causal import says_next
 from understudy.teachers.endpoint import endpoint
 from understudy.teachers.ensemble import Ensemble, calibration, ensemble, merged
 from understudy.teachers.function import function, settle
@@ -13,6 +14,7 @@ from understudy.teachers.masked import says_masked
 from understudy.teachers.merging import known_labels, merge, reconcile
 from understudy.teachers.narrowed import Narrowed
 from understudy.teachers.own import save_teacher
+from understudy.teachers.sampled import Sampling, StoredTokens, sample_identity, token_scorer, verify_tokens
 from understudy.teachers.several import Several
 from understudy.teachers.stored import Stored
 
@@ -23,8 +25,10 @@ __all__ = [
     "Loaded",
     "Member",
     "Narrowed",
+    "Sampling",
     "Several",
     "Stored",
+    "StoredTokens",
     "align",
     "boosting",
     "calibration",
@@ -38,10 +42,14 @@ __all__ = [
     "merged",
     "open_teacher",
     "reconcile",
+    "sample_identity",
     "save_teacher",
     "says_masked",
+    "says_next",
     "score_rows",
     "scorer",
     "settle",
+    "token_scorer",
+    "verify_tokens",
     "weights_hash",
 ]

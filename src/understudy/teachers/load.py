@@ -73,8 +73,13 @@ def open_teacher(
         from understudy.teachers.masked import open_masked
 
         return open_masked(resolve(path_or_name), head=head, limit=limit, seed=seed)
+    if task == "causal-lm":
+        from understudy.teachers.causal import open_causal
+
+        return open_causal(resolve(path_or_name), head=head, limit=limit, seed=seed, fields=fields)
     if task != "image-classification":
-        known = [*PROBLEMS, "sentence-embedding", "question-answering", "masked-language-model", "image-classification"]
+        known = [*PROBLEMS, "sentence-embedding", "question-answering", "masked-language-model", "causal-lm"]
+        known += ["image-classification"]
         raise UsageError(f'no teacher for a task "{task}": {choices(task, known)}')
     return _image(resolve(path_or_name), label_names, head, seed)
 

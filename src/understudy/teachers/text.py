@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from understudy.answers import Scale
-from understudy.encoding import MaskedEncoder, SubwordEncoder, TokenEncoder
+from understudy.encoding import Encoder, SubwordEncoder, TokenEncoder
 from understudy.errors import TeacherError
 from understudy.teachers import folder as folders
 from understudy.teachers.label import score_rows
@@ -108,7 +108,7 @@ def wants_types(model: nn.Module, tokenizer: Any, *, pair: bool) -> bool:
     return bool(any(tokenizer.backend_tokenizer.encode(*texts).type_ids))
 
 
-def check_padding(model: nn.Module, encoder: SubwordEncoder | TokenEncoder | MaskedEncoder, folder: Path) -> None:
+def check_padding(model: nn.Module, encoder: Encoder, folder: Path) -> None:
     """A row must score the same beside a longer one: a wrong padding id or an ignored mask would spoil every target."""
     long, short = (text.split() if isinstance(encoder, TokenEncoder) else text for text in (_LONG, _SHORT))
     try:

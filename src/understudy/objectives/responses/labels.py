@@ -59,10 +59,8 @@ def soft_labels(
     """
     number("temperature", temperature)
     function = _divergence(divergence)
-    plain: Any = getattr(function, "func", function)
-    order = 1 if plain in _FIRST_ORDER else 2
+    called, order = order_of(function)
     factor = "temperature" if order == 1 else "temperature^2"
-    called = getattr(plain, "__name__", type(plain).__name__)
     return Term(
         name or title("soft_labels", of, against),
         partial(_soft_labels, divergence=function, temperature=temperature, factor=float(temperature) ** order),
@@ -172,6 +170,12 @@ def _hard_labels(outputs: Outputs, targets: Targets, batch: Batch, *, smoothing:
 
 def _logit_mse(outputs: Outputs, targets: Targets, batch: Batch) -> Tensor:
     return squared_error(outputs["logits"], targets["logits"], support=support_of(targets))
+
+
+def order_of(divergence: Divergence) -> tuple[str, int]:
+    """What a divergence is called, and by which power of the temperature its gradient shrinks."""
+    plain: Any = getattr(divergence, "func", divergence)
+    return getattr(plain, "__name__", type(plain).__name__), 1 if plain in _FIRST_ORDER else 2
 
 
 def _divergence(divergence: str | Divergence) -> Divergence:

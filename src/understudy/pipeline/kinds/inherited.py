@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from understudy import students
-from understudy.answers import MASKED
 from understudy.pipeline.cuts import Cut
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.teach import origin
@@ -26,7 +25,7 @@ def cut(material: Material, teacher: Loaded) -> Apprentice:
     made = Cut(material, source)
     more: dict[str, Any] = {} if folder is None else {"origin": source.fingerprint}
     build = partial(_in_data_order, made, material.splits.label_names)
-    more["tokenizer"] = teacher.tokenizer if material.task.answer is MASKED else None
+    more["tokenizer"] = teacher.tokenizer if material.task.answer.reduced else None
     if not material.recipe.student.initialise:
         made.refuse()
         return Apprentice(made.source[1], build, "dynamic", ("layers start at random",), **more)

@@ -1,0 +1,167 @@
+"""A decoder distilled from texts, or from prompts and completions, to a folder that any program opens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.decoders import saved, tokenizer_of
+from tests.pipeline import corpus_data
+from tests.pipeline.test_tasks import QUICK
+
+from understudy import runtime
+from understudy.statistics import METRICS
+
+TASK = "causal-lm"
+DIALS = {
+    **QUICK, "student.family": "cut", "student.layers": 1, "train.epochs": 3, "train.learning_rate": 5e-3,
+    "teacher.fine_tune": "always", "teacher.epochs": 8, "teacher.learning_rate": 1e-2,
+}  # fmt: skip
+
+
+def recipe_of(data: Path, teacher: Path, **dials: Any) -> Any:
+    from understudy.pipeline.recipe import load_recipe
+
+    return load_recipe(options={"data.path": str(data), "teacher.path": str(teacher), **DIALS, **dials})
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return corpus_data.write(tmp_path_factory.mktemp("corpus") / "data")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(corpus: Path) -> Any:
+    return tokenizer_of(json.loads(line)["text"] for line in (corpus / "train.jsonl").read_text().splitlines())
+
+
+@pytest.fixture(scope="module")
+def teacher(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved("gpt2", tokenizer, tmp_path_factory.mktemp("teacher") / "gpt2", layers=2)
+
+
+@pytest.fixture(scope="module")
+def finished(corpus: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from understudy.pipeline import distill
+
+    return distill(recipe_of(corpus, teacher), tmp_path_factory.mktemp("runs") / "run")
+
+
+def test_from_texts_to_a_smaller_decoder(finished: Any) -> None:
+    facts = finished.facts
+    assert facts["task"] == TASK  # said by the teacher's folder
+    assert any("the teacher is a GPT2LMHeadModel" in note for note in facts["notes"])
+    losses = {name: one["metrics"]["token_loss"]["value"] for name, one in facts["models"].items()}
+    assert losses["teacher"] < losses["baseline"] - 0.5
+    assert losses["student"] < losses["baseline"] - 0.5
+    assert losses["artefact"] == pytest.approx(losses["student"], abs=0.05)
+    assert [one["name"] for one in facts["baselines"]] == ["unigrams"]
+    for one in facts["models"].values():
+        found = {name: value["value"] for name, value in one["metrics"].items()}
+        assert found["perplexity"] == pytest.approx(np.exp(found["token_loss"]))
+        assert 0 < found["bits_per_byte"] < 8
+    assert facts["comparison"]["direction"] == "lower"
+    assert facts["comparison"]["retention"] == pytest.approx(losses["teacher"] / losses["artefact"])
+    assert [term["name"] for term in facts["objective"]] == ["soft_tokens", "hard_tokens"]
+    assert "less is better" in finished.summary()
+
+
+def test_the_student_is_an_ordinary_decoder(finished: Any) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = finished.folder / "student"
+    assert not [path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    assert model.get_input_embeddings().weight is model.get_output_embeddings().weight
+    assert model.config.num_hidden_layers == 1
+    inputs = tokenizer("my card", return_tensors="pt")
+    with torch.no_grad():
+        said = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+    assert said.shape[1] > inputs["input_ids"].shape[1]
+
+
+def test_the_artefact_says_how_likely_texts_are(finished: Any, corpus: Path) -> None:
+    assert all(gate["passed"] for gate in finished.facts["verdict"]["gates"])
+    rows = [json.loads(line) for line in (corpus / "test.jsonl").read_text().splitlines()]
+    predictor = runtime.load(finished.folder)
+    found = METRICS["token_loss"].function(np.zeros((len(rows), 1), np.int64), predictor.logits(rows))
+    assert found == pytest.approx(finished.facts["models"]["artefact"]["metrics"]["token_loss"]["value"], abs=0.02)
+    likely, odd = predictor.predict([rows[0], {"text": "zq xx zq jj qq"}])
+    assert likely["loss"] < odd["loss"]
+    assert likely["bits_per_byte"] > 0
+
+
+def test_prompts_with_completions_and_a_llama(tokenizer: Any, corpus: Path, tmp_path: Path) -> None:
+    """Another family, no twin better than chance needed: it runs, and only completions count."""
+    from understudy.pipeline import distill
+
+    texts = [json.loads(line)["text"].split() for line in (corpus / "train.jsonl").read_text().splitlines()]
+    rows = [{"prompt": " ".join(one[:3]), "completion": " " + " ".join(one[3:6])} for one in texts]
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    folder = saved("llama", tokenizer, tmp_path / "llama", layers=2)
+    terms = [
+        {"soft_tokens": {"divergence": {"jensen_shannon": {"beta": 0.5}}}},
+        {"hidden_states": {"layers": "last"}},
+        {"hard_tokens": {"weight": 0.5}},
+    ]
+    dials = {"train.epochs": 1, "teacher.fine_tune": "auto", "objective.terms": terms}
+    run = distill(recipe_of(data, folder, **dials), tmp_path / "run")
+    assert run.facts["task"] == TASK
+    assert run.facts["fields"] == ["prompt", "completion"]
+    assert {"prompt", "completion", "loss"} <= set(runtime.load(run.folder).predict([rows[0]])[0])
+
+
+def test_what_a_teacher_said_is_stored_and_learnt_from(
+    corpus: Path, finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Heads and samples of tails in the place of a live teacher, in a few bytes; asked once for two runs."""
+    from understudy.cli.app import run
+    from understudy.pipeline import distill
+
+    teacher = finished.folder / "student"
+    dials = {
+        "teacher.targets": "stored", "teacher.kept": 4, "teacher.drawn": 8, "teacher.fine_tune": "auto",
+        "objective.temperature": 2.0, "train.epochs": 1, "store": str(tmp_path / "store"),
+    }  # fmt: skip
+    found = distill(recipe_of(corpus, teacher, **dials), tmp_path / "one")
+    assert [term["name"] for term in found.facts["objective"]] == ["sampled_tokens", "hard_tokens"]
+    assert found.facts["cost"]["teacher_calls"] == found.facts["data"]["train"]["rows"]
+    (folder,) = (tmp_path / "store" / "targets").iterdir()
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    assert held < 80 * 20 * found.facts["data"]["train"]["rows"]
+    terms = [{"sampled_tokens": {"divergence": "reverse_kl"}}, {"hard_tokens": {"weight": 0.2}}]
+    other = recipe_of(corpus, teacher, **dials, **{"objective.terms": terms})
+    assert distill(other, tmp_path / "two").facts["cost"]["teacher_calls"] == 0
+    named = ["--task", TASK, "--teacher", str(teacher), "--data", str(corpus), "--out", str(tmp_path / "three")]
+    sets = [part for key, value in dials.items() for part in ("--set", f"{key}={value}")]
+    assert run(["check", *named, "--student", "cut", *sets]) == 0
+    assert "sampled_tokens" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--set", "teacher.targets=stored", "--set", "objective.terms=[soft_tokens: {}]"], "use sampled_tokens"),
+        (["--set", "teacher.targets=live", "--set", "objective.terms=[sampled_tokens: {}]"], "teacher.targets=stored"),
+        (["--set", "teacher.targets=stored", "--temperature", "auto"], "stored at one temperature"),
+        (["--set", "student.vocabulary=50"], "shares a tokenizer"),
+        (["--student", "static"], "cannot do causal-lm"),
+        (["--metric", "accuracy"], "token_loss"),
+    ],
+)
+def test_bad_input_is_one_line(
+    more: list[str], says: str, corpus: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from understudy.cli.app import run
+
+    named = ["--task", TASK, "--teacher", str(teacher), "--data", str(corpus), "--out", str(tmp_path / "run")]
+    assert run(["check", *named, *([] if "--student" in more else ["--student", "cut"]), *more]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert says in said[-1]
+    assert not any("Traceback" in line for line in said)
