@@ -182,7 +182,7 @@ def _hard(outputs: Outputs, targets: Targets, batch: Batch) -> Tensor:
 
 
 def _sampled(outputs: Outputs, targets: Targets, batch: Batch, *, divergence: str, per: str) -> Tensor:
-    temperature = float(targets[_TEMPERATURE])
+    temperature = float(targets[_TEMPERATURE].detach())
 
     def value(logits: Tensor, *said: Tensor) -> Tensor:
         if divergence == "forward_kl":
