@@ -44,6 +44,7 @@ class Server:
     says: Callable[[str, int], Any] = lambda prompt, times: f"It is {prompt} indeed."
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    accounts: set[str] = field(default_factory=set)
     models: tuple[str, ...] = ("tiny",)
     key: str | None = None
     at_once: int = 0
@@ -53,6 +54,8 @@ class Server:
         body = json.loads(await request.body())
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
         self.keys.add(key)
+        told = ("openai-organization", "openai-project")
+        self.accounts |= {request.headers[name] for name in told if name in request.headers}
         if self.key is not None and key != self.key:
             return fault(401, f"Incorrect API key provided: {key}.", "invalid_api_key")
         if body["model"] not in self.models:

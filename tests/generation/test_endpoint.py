@@ -77,6 +77,16 @@ def test_answers_become_rows_and_the_same_command_pays_nothing(
     assert KEY.encode() not in everything
 
 
+def test_another_house_is_not_told_of_an_account(
+    server: Server, questions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-mine")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-mine")
+    assert run(call(server, questions, tmp_path / "a.jsonl")) == 0
+    assert server.asked
+    assert server.accounts == set()
+
+
 def test_limits_and_errors_of_a_server_are_the_sdks_to_retry(server: Server, questions: Path, tmp_path: Path) -> None:
     slow = (2.0, "too late")
     scripts: dict[str, list[Any]] = {

@@ -91,6 +91,15 @@ def is_here(url: str) -> bool:
         return host == "localhost"
 
 
+def is_openai(url: str) -> bool:
+    """Whether a URL is of the house whose accounts the SDK knows from the environment.
+
+    >>> is_openai("https://api.openai.com/v1"), is_openai("https://openai.com.example.org/v1")
+    (True, False)
+    """
+    return f".{urlsplit(url).hostname or ''}".endswith(".openai.com")
+
+
 class Endpoint:
     """A `Teacher` behind a base URL."""
 
@@ -118,6 +127,8 @@ class Endpoint:
             timeout=limits.timeout,
             http_client=self._sdk.DefaultHttpxClient(event_hooks={"request": [self._count], "response": [self._came]}),
         )
+        if not is_openai(url):  # the SDK would tell any address what the environment says of an account there
+            self._client.organization = self._client.project = None
         self._crowd: Crowd[tuple[Job, Keep], Answer | Failure] = Crowd(self._work, limits.concurrency)
 
     def answers(self, jobs: Sequence[Job], keep: Keep) -> Iterator[tuple[Job, Answer | Failure]]:
