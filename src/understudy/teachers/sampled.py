@@ -41,6 +41,24 @@ _POSITIONS = 64  # drawn at once
 TokenScorer = Callable[[Sequence[int]], dict[str, Ragged]]
 
 
+def tolerance(identity: Mapping[str, str]) -> float:
+    """Nats by which a stored log-probability may differ from what the same teacher says when it is asked again."""
+    return TOLERANCE
+
+
+def said_error(dtype: str, lowest: float) -> dict[str, Any]:
+    """How exact stored log-probabilities are: their bits, and the most nats by which one is off.
+
+    Args:
+        dtype: float16 or uint8, of the store.
+        lowest: the least of them that is stored; half precision is coarser the further from 0.
+
+    >>> said_error("float16", -12.0)["log_p_error"]
+    0.00390625
+    """
+    return {"log_p_bits": 16, "log_p_error": float(np.spacing(np.float16(-lowest))) / 2}
+
+
 def sample_identity(encoder: CausalEncoder, *, k: int, n: int, temperature: float, seed: int) -> dict[str, str]:
     """What the identity of a store says of samples, beside teacher and encoding."""
     said = (k, n, float(temperature), seed, encoder.size)
