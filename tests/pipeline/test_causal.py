@@ -148,11 +148,21 @@ def test_what_a_teacher_said_is_stored_and_learnt_from(
     held_now = json.loads(capsys.readouterr().out)
     assert held_now["bytes"] == held
     assert held_now["rows"] == found.facts["data"]["train"]["rows"]
-    assert held_now["bytes_per_token"] > bytes_per_position(300, k=4, n=8)
+    assert held_now["bytes_per_token"] > bytes_per_position(256, k=4, n=8)
     mass = held_now["head_mass"]
     assert 0 < mass["p5"] <= mass["p50"] <= mass["p95"] <= 1
     assert mass["p5"] < mass["mean"] < mass["p95"]
     assert held_now["log_p_error"] < 0.01
+    short = recipe_of(corpus, teacher, **dials, **{"teacher.log_p_bits": 8})
+    eight = distill(short, tmp_path / "eight")
+    assert eight.facts["cost"]["teacher_calls"] == found.facts["cost"]["teacher_calls"]  # another store
+    assert run(["targets", "stats", str(tmp_path / "eight"), "--json"]) == 0
+    small = json.loads(capsys.readouterr().out)
+    vocabulary = int(small["identity"]["vocabulary"])
+    sizes = [bytes_per_position(vocabulary, k=4, n=8, eight_bits=bits) for bits in (False, True)]
+    assert held - small["bytes"] == pytest.approx(small["tokens"] * (sizes[0] - sizes[1]), abs=64)
+    assert (small["log_p_bits"], small["log_p_lowest"]) == (8, -20)
+    assert 0.07 < small["log_p_error"] < 0.08
     named = ["--task", TASK, "--teacher", str(teacher), "--data", str(corpus), "--out", str(tmp_path / "three")]
     sets = [part for key, value in dials.items() for part in ("--set", f"{key}={value}")]
     assert run(["check", *named, "--student", "cut", *sets]) == 0

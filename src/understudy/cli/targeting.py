@@ -66,6 +66,7 @@ def plan(
     lines = [(one.k, one.n, one.log_p_bits, one.bytes_per_token, size(one.total), one.what) for one in found]
     _print([head, *lines])
     chosen = f"--set teacher.targets=stored --set teacher.kept={best.k} --set teacher.drawn={best.n}"
+    chosen += " --set teacher.log_p_bits=8" if best.log_p_bits == 8 else ""
     print(f"understudy distill ... {chosen}")
     return 0
 
