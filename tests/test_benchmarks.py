@@ -108,3 +108,54 @@ def test_sentences_are_the_same_ones_in_the_same_order() -> None:
     texts = ["One two three. Four five! And six seven eight?", "word " * 60 + "."]
     assert sorted(sentences(texts)) == ["And six seven eight?", "One two three."]
     assert sentences(texts * 20) == sentences(texts * 20)
+
+
+def test_the_table_of_generative_teachers_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    from tests.pipeline import corpus_data
+
+    texts = corpus_data.write(tmp_path / "lines")
+    (tmp_path / "data" / "topics").mkdir(parents=True)
+    for split, rows in (("train", 60), ("validation", 20), ("test", 20)):
+        some = [json.loads(line)["text"] for line in (texts / f"{split}.jsonl").read_text().splitlines()[:rows]]
+        parquet.write_table(pa.table({"text": some}), tmp_path / "data" / "topics" / f"{split}.parquet")
+    generative = module("generative")
+    for name, width in (("TEACHER", 32), ("STUDENT", 16)):
+        monkeypatch.setattr(generative, name, {"n_embd": width, "n_layer": 1, "n_head": 2})
+    dials = ["--sets", "topics", "--seeds", "2", "--epochs", "1", "--teacher-epochs", "2", "--entries", "300"]
+    call = ["generative", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), *dials]
+    monkeypatch.setattr(sys, "argv", call)
+    generative.main()
+    table = capsys.readouterr().out
+    for row in generative.ROWS.values():
+        assert f"| {row.called} | 2 | " in table
+    assert "not there yet" in table
+    facts = {name: json.loads((tmp_path / "out" / f"{name}-0" / "facts.json").read_text()) for name in generative.ROWS}
+    assert len({one["tokens"] for one in facts.values()}) == 1
+    assert facts["forward-kl-stored"]["on_disk"] > facts["forward-kl-stored"]["bytes_per_token"] > 60
+    assert facts["jsd-live"]["bytes_per_token"] is None
+    monkeypatch.setattr(generative, "train", None)  # a second call trains nobody
+    generative.main()
+    assert capsys.readouterr().out == table
+    monkeypatch.setattr(sys, "argv", [*call, "--epochs", "3"])
+    with pytest.raises(SystemExit, match="other settings"):
+        generative.main()
+
+
+def test_a_renormalised_head_sums_to_one_and_has_no_tail(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from understudy.records import Targets
+
+    generative = module("generative")
+    said = {"t.sample.head_log_p": torch.tensor([[-1.0, -2.0]]), "t.sample.log_mass": torch.tensor([-0.7])}
+    monkeypatch.setattr(generative.StoredTokens, "targets", lambda self, batch: Targets(said))
+    source = object.__new__(generative.Renormalised)
+    source.name = "t"
+    found = source.targets(None)
+    assert found["t.sample.head_log_p"].exp().sum().item() == pytest.approx(1.0)
+    assert found["t.sample.log_mass"].tolist() == [-float("inf")]

@@ -25,6 +25,7 @@ COMMANDS = (
     *("demo", "init", "check", "distill"),
     *("teach", "label", "train", "export", "evaluate", "report"),
     *("generate", "compare", "predict", "objectives", "doctor", "schema"),
+    *("targets plan", "targets stats", "targets verify"),
 )
 PROMISED = (
     *("--teacher", "--data", "--student", "--out", "--recipe", "--set", "--task", "--text", "--label", "--image"),
@@ -43,26 +44,36 @@ def examples(command: Any) -> list[str]:
     return [line.strip() for line in tail.splitlines() if line.strip()]
 
 
+def command_of(program: Any, name: str) -> Any:
+    """A command, or one of a group: two words."""
+    for word in name.split():
+        program = program.commands[word]
+    return program
+
+
 def test_the_commands_are_the_promised_ones(program: Any) -> None:
-    assert tuple(program.commands) == COMMANDS
+    inside = {name: getattr(program.commands[name], "commands", None) for name in program.list_commands(None)}
+    found = [f"{name} {word}".strip() for name, words in inside.items() for word in words or [""]]
+    assert tuple(found) == COMMANDS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_says_what_it_does_with_examples_that_parse(program: Any, name: str) -> None:
-    command = program.commands[name]
+    command = command_of(program, name)
     assert command.help.partition("\n")[0].endswith(".")
     shown = examples(command)
     assert shown
     for line in shown:
         words = shlex.split(line.rpartition("| ")[2].partition(" > ")[0])
-        assert words[:2] == ["understudy", name], line
-        command.make_context(name, words[2:])  # raises on an option that is not there
+        called = ["understudy", *name.split()]
+        assert words[: len(called)] == called, line
+        command.make_context(name, words[len(called) :])  # raises on an option that is not there
     assert [p.name for p in command.params if not p.help] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_prints_the_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([name, "--help"]) == 0
+    assert run([*name.split(), "--help"]) == 0
     assert f"understudy {name}" in capsys.readouterr().out.partition("Examples:")[2]
 
 
@@ -84,7 +95,7 @@ def test_every_dial_is_a_key_of_the_recipe() -> None:
 def test_without_a_command_it_helps(capsys: pytest.CaptureFixture[str]) -> None:
     assert run([]) == 0
     said = capsys.readouterr().out
-    assert [name for name in COMMANDS if name not in said] == []
+    assert [name for name in COMMANDS if name.split()[0] not in said] == []
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.startswith("understudy 0.")
 
@@ -103,6 +114,14 @@ BAD = [
     (["check", "--data", "d", "--student", "static", "--set", "trian.epochs=1"], 'did you mean "train.epochs"'),
     (["check", "--data", "d", "--student", "static", "--recipe", "quik"], 'did you mean "quick"'),
     (["compare", "nowhere"], "no run.json"),
+    (["targets"], "missing command"),
+    (["targets", "plam"], 'did you mean "plan"'),
+    (["targets", "plan", "--tokens", "10", "--vocabulary", "100"], "--budget"),
+    (["targets", "plan", "--budget", "5 GBit", "--tokens", "10", "--vocabulary", "100"], "such as 50GB"),
+    (["targets", "plan", "--budget", "10GB", "--tokens", "1000000000", "--vocabulary", "128000"], "13 GB for"),
+    (["targets", "plan", "--budget", "5GB", "--tokens", "0", "--vocabulary", "128000"], "tokens of at least 1"),
+    (["targets", "plan", "--budget", "5GB", "--tokens", "1", "--vocabulary", "2"], "vocabulary of at least 3"),
+    (["targets", "verify", "run", "--rows", "0"], "--rows"),
 ]
 
 

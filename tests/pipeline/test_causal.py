@@ -15,6 +15,7 @@ from tests.pipeline.test_tasks import QUICK
 
 from understudy import runtime
 from understudy.statistics import METRICS
+from understudy.targets.packing import bytes_per_position
 
 TASK = "causal-lm"
 DIALS = {
@@ -138,10 +139,62 @@ def test_what_a_teacher_said_is_stored_and_learnt_from(
     terms = [{"sampled_tokens": {"divergence": "reverse_kl"}}, {"hard_tokens": {"weight": 0.2}}]
     other = recipe_of(corpus, teacher, **dials, **{"objective.terms": terms})
     assert distill(other, tmp_path / "two").facts["cost"]["teacher_calls"] == 0
+    asked = ["--json", "--rows", "8"]
+    assert run(["targets", "verify", str(tmp_path / "one"), *asked]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["rows"], again["unit"], again["same_weights"]) == (8, "nats", True)
+    assert again["max_error"] < 0.01 < again["tolerance"]
+    assert run(["targets", "stats", str(tmp_path / "one"), "--json"]) == 0
+    held_now = json.loads(capsys.readouterr().out)
+    assert held_now["bytes"] == held
+    assert held_now["rows"] == found.facts["data"]["train"]["rows"]
+    assert held_now["bytes_per_token"] > bytes_per_position(256, k=4, n=8)
+    mass = held_now["head_mass"]
+    assert 0 < mass["p5"] <= mass["p50"] <= mass["p95"] <= 1
+    assert mass["p5"] < mass["mean"] < mass["p95"]
+    assert held_now["log_p_error"] < 0.01
+    short = recipe_of(corpus, teacher, **dials, **{"teacher.log_p_bits": 8})
+    eight = distill(short, tmp_path / "eight")
+    assert eight.facts["cost"]["teacher_calls"] == found.facts["cost"]["teacher_calls"]  # another store
+    assert run(["targets", "stats", str(tmp_path / "eight"), "--json"]) == 0
+    small = json.loads(capsys.readouterr().out)
+    vocabulary = int(small["identity"]["vocabulary"])
+    sizes = [bytes_per_position(vocabulary, k=4, n=8, eight_bits=bits) for bits in (False, True)]
+    assert held - small["bytes"] == pytest.approx(small["tokens"] * (sizes[0] - sizes[1]), abs=64)
+    assert (small["log_p_bits"], small["log_p_lowest"]) == (8, -20)
+    assert 0.07 < small["log_p_error"] < 0.08
     named = ["--task", TASK, "--teacher", str(teacher), "--data", str(corpus), "--out", str(tmp_path / "three")]
     sets = [part for key, value in dials.items() for part in ("--set", f"{key}={value}")]
     assert run(["check", *named, "--student", "cut", *sets]) == 0
     assert "sampled_tokens" in capsys.readouterr().out
+    _look_at_what_is_wrong(tmp_path / "one", folder, teacher, capsys)
+
+
+def _look_at_what_is_wrong(run_folder: Path, store: Path, teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A teacher that learnt something else, one that went away, a shard that lost a byte: one line, and its code."""
+    from safetensors.torch import load_file, save_file
+
+    from understudy.cli.app import run
+
+    weights, moved = teacher / "model.safetensors", teacher.with_name("moved")
+    kept = load_file(weights)
+    save_file({name: 1.5 * value for name, value in kept.items()}, weights, metadata={"format": "pt"})
+    assert run(["targets", "verify", str(run_folder)]) == 3
+    assert "another teacher's targets" in capsys.readouterr().err
+    teacher.rename(moved)
+    assert run(["targets", "verify", str(run_folder)]) == 4
+    assert capsys.readouterr().err.count("\n") == 1
+    moved.rename(teacher)
+    save_file(kept, weights, metadata={"format": "pt"})
+    assert run(["targets", "stats", str(store)]) == 0
+    assert "mass of the head" in capsys.readouterr().out
+    shard = next(store.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert run(["targets", "stats", str(store)]) == 3
+    assert "is corrupt" in capsys.readouterr().err
+    assert shard.exists()  # it looks, and changes nothing
+    assert run(["targets", "stats", str(run_folder.parent)]) == 3
+    assert "is not a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

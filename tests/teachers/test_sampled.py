@@ -18,8 +18,9 @@ from understudy.errors import StoreError, UsageError
 from understudy.objectives import hard_tokens, sampled_tokens, soft_tokens
 from understudy.students import CausalLM, Student
 from understudy.targets import Store
-from understudy.targets.packing import bytes_per_position
+from understudy.targets.packing import EIGHT_BITS_ERROR, bytes_per_position
 from understudy.teachers import Live, Sampling, StoredTokens, sample_identity, token_scorer, verify_tokens
+from understudy.teachers.sampled import tolerance
 from understudy.training import Settings, train
 
 DIALS: dict[str, Any] = {"k": 3, "n": 4, "temperature": 2.0, "seed": 0}
@@ -82,6 +83,30 @@ def test_a_token_takes_the_bytes_that_were_promised(teacher: CausalLM, encoder: 
     assert size == tokens * bytes_per_position(encoder.size, k=3, n=4)
     assert found["sample.log_p"].values.dtype == np.float16
     assert found["sample.log_mass"].values.dtype == np.float32
+
+
+def test_eight_bits_take_half_the_bytes_and_say_their_error(teacher: CausalLM, encoder: Any, tmp_path: Path) -> None:
+    whole = stored(teacher, encoder, tmp_path / "a")
+    small = stored(teacher, encoder, tmp_path / "b", log_p_bits=8)
+    assert {name for name in small.identity if small.identity[name] != whole.identity.get(name)} == {"log_p_bits"}
+    keys = rows_of(TEXTS).keys
+    found = small.read(keys)
+    tokens = len(found["sample.log_mass"].values)
+    size = sum(signal.values.nbytes for signal in found.values())
+    assert size == tokens * bytes_per_position(encoder.size, k=3, n=4, eight_bits=True)
+    batch = feed_of(encoder, {"text": TEXTS}).batch(np.arange(len(TEXTS)))
+    fine, coarse = (StoredTokens(one).targets(batch).of("teacher") for one in (whole, small))
+    for name in ("sample.head", "sample.tail", "sample.log_mass"):
+        assert torch.equal(fine[name], coarse[name])  # the same draw
+    for name in ("sample.head_log_p", "sample.tail_log_p"):
+        assert 0 < float((fine[name] - coarse[name]).abs().max()) < EIGHT_BITS_ERROR + 0.01
+    said = verify_tokens(small, teacher, encoder, rows_of(TEXTS), 6)
+    assert said["max_error"] < EIGHT_BITS_ERROR < tolerance(small.identity)
+    values = [gradient(sampled_tokens(), decoder("gpt2", encoder.size), StoredTokens(s), batch) for s in (whole, small)]
+    assert values[1][0] == pytest.approx(values[0][0], rel=0.02)
+    assert (values[1][1] - values[0][1]).norm() < 0.05 * values[0][1].norm()
+    with pytest.raises(UsageError, match="in 16 bits or in 8, got 4"):
+        stored(teacher, encoder, tmp_path / "c", log_p_bits=4)
 
 
 def test_the_mean_over_draws_is_the_gradient_of_the_whole(teacher: CausalLM, encoder: Any, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from understudy import __version__
-from understudy.cli import generating, inspecting, making, stages
+from understudy.cli import generating, inspecting, making, stages, targeting
 from understudy.cli.boundary import report, say
 from understudy.errors import choices
 
@@ -45,6 +45,7 @@ def build() -> typer.Typer:
     """The command line as a Typer application, built anew on each call."""
     app = typer.Typer(
         name="understudy",
+        cls=targeting.Last,
         help="Distil a large model into a small, deployable one, with proof of what was kept.",
         epilog="Start with: understudy demo. Examples of a command: understudy distill --help.",
         # plain help: a fraction of the start-up time of rich's, and the docs can quote it
@@ -56,6 +57,11 @@ def build() -> typer.Typer:
     for room in (making, stages, generating, inspecting):
         for name, command in room.COMMANDS.items():
             app.command(name, short_help=(command.__doc__ or "").partition("\n")[0])(command)
+    for name, (about, commands) in targeting.GROUPS.items():
+        group = typer.Typer(help=about, rich_markup_mode=None, no_args_is_help=False)
+        for word, command in commands.items():
+            group.command(word, short_help=(command.__doc__ or "").partition("\n")[0])(command)
+        app.add_typer(group, name=name)
     return app
 
 

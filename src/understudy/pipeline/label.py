@@ -21,9 +21,9 @@ from understudy.teachers.label import Logits
 VERIFIED = 32  # rows that are scored again after every labelling
 
 
-def open_store(material: Material, teacher: Loaded) -> Store:
-    """The targets of this teacher, reading these labels with this encoding, whichever run wrote them."""
-    identity = {
+def identity_of(material: Material, teacher: Loaded) -> dict[str, str]:
+    """Whose targets: this teacher's, reading these labels with this encoding."""
+    return {
         "teacher": teacher.fingerprint,
         "encoding": teacher.encoder.fingerprint,
         "task": material.task.name,
@@ -31,6 +31,11 @@ def open_store(material: Material, teacher: Loaded) -> Store:
         "order": content_hash(repr(teacher.label_order)),
         **identity_of_samples(material, teacher),
     }
+
+
+def open_store(material: Material, teacher: Loaded) -> Store:
+    """The targets of this teacher, whichever run wrote them."""
+    identity = identity_of(material, teacher)
     return Store(material.store / "targets" / fingerprint(identity), identity=identity)
 
 
@@ -42,7 +47,7 @@ def label(material: Material, teacher: Loaded) -> Facts:
         ``notes`` and ``agreement`` (share of labelled training rows on which teacher and label agree; None of scores).
     """
     store, progress = open_store(material, teacher), material.journal.progress
-    rows = _rows(material)
+    rows = labelled_rows(material)
     tokens = sampled(material.recipe)
     score: Any = scorer_of(material, teacher, rows) if tokens else teacher.scorer(rows.inputs)
     began = time.perf_counter()
@@ -82,7 +87,8 @@ def validation_logits(material: Material, teacher: Loaded) -> Logits:
     return teacher.scores(rows.inputs)
 
 
-def _rows(material: Material) -> Examples:
+def labelled_rows(material: Material) -> Examples:
+    """The rows that the teacher is asked about."""
     if sampled(material.recipe):  # of validation sums are wanted, which are asked for
         return material.shown
     return Examples.join([material.shown, material.splits.validation])

@@ -30,12 +30,12 @@ def heard(alpha: float) -> list[Term]:
 
 def identity(material: Material, teacher: Loaded) -> dict[str, str]:
     """What tells these samples from others, beside teacher and encoding."""
-    return sample_identity(_encoder(teacher), **_dials(material.recipe)) if sampled(material.recipe) else {}
+    return sample_identity(_encoder(teacher), **_stored(material.recipe)) if sampled(material.recipe) else {}
 
 
 def scorer_of(material: Material, teacher: Loaded, rows: Any) -> TokenScorer:
     """Samples of some rows, for the store."""
-    return token_scorer(teacher.model, _encoder(teacher), rows, **_dials(material.recipe))
+    return token_scorer(teacher.model, _encoder(teacher), rows, **_stored(material.recipe))
 
 
 def live(material: Material, teacher: Loaded) -> Live | Sampling:
@@ -84,3 +84,7 @@ def _dials(recipe: Recipe) -> dict[str, Any]:
         "k": recipe.teacher.kept, "n": recipe.teacher.drawn, "seed": recipe.teacher.seed,
         "temperature": 1.0 if temperature in (None, "auto") else float(str(temperature)),
     }  # fmt: skip
+
+
+def _stored(recipe: Recipe) -> dict[str, Any]:
+    return {**_dials(recipe), "log_p_bits": recipe.teacher.log_p_bits}

@@ -80,6 +80,10 @@ class Teacher(Section):
     )
     kept: Count = Field(8, description="Stored tokens of a causal-lm: so many of the likeliest, exactly.")
     drawn: Count = Field(16, description="Stored tokens of a causal-lm: so many drawn from all others.")
+    log_p_bits: Literal[16, 8] = Field(
+        16,
+        description="Stored tokens of a causal-lm: bits of each log-probability; 8: at most 0.08 nats off above -20.",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="When the teacher is trained; auto: bf16 where a short probe finds it faster."
     )

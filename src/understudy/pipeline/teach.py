@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -275,11 +276,17 @@ def _trained(material: Material, fresh: Loaded, identity: list[str]) -> tuple[Lo
         *fresh.notes,
         f"the teacher was trained on the data: {facts['validation']:.4f} {metric} on validation",
     ]
+    loaded = reopened(material, folder, notes)
+    return loaded, {"folder": f"teachers/{fingerprint}", "trained": True, "notes": notes, **facts}
+
+
+def reopened(material: Material, folder: Path, notes: Sequence[str]) -> Loaded:
+    """A teacher that was trained for this data, from its folder in the store."""
+    splits = material.splits
     loaded = open_teacher(
         folder / "model", task=material.task.name, label_names=splits.label_names, fields=splits.fields
     )
-    loaded = replace(loaded, encoder=load_encoder(folder, read_json(folder / "encoder.json")), notes=tuple(notes))
-    return loaded, {"folder": f"teachers/{fingerprint}", "trained": True, "notes": notes, **facts}
+    return replace(loaded, encoder=load_encoder(folder, read_json(folder / "encoder.json")), notes=tuple(notes))
 
 
 def _train(material: Material, folder: Path, fresh: Loaded) -> None:

@@ -1,7 +1,7 @@
 """Stored targets of language models: of every token that counts the teacher's head, and a sample of its tail.
 
     sample.ids        uint8 [M, B]      numbers of k tokens of the head and n of the tail, packed (`targets.packing`)
-    sample.log_p      float16 [M, k + n]
+    sample.log_p      float16 [M, k + n], or in 8 bits uint8 [M, k + n]
     sample.log_mass   float32 [M]       of the tail
 
 They are rows of a `targets.Store` like any others: by content, in any order, resumable. What was drawn of a row is a
@@ -25,7 +25,14 @@ from understudy.objectives.sampled import Sampled, draw
 from understudy.ragged import Ragged
 from understudy.records import Batch, Targets
 from understudy.targets import Store
-from understudy.targets.packing import pack_ids, unpack_ids
+from understudy.targets.packing import (
+    EIGHT_BITS_ERROR,
+    LOWEST,
+    from_eight_bits,
+    pack_ids,
+    to_eight_bits,
+    unpack_ids,
+)
 from understudy.teachers.label import asked, call, logits_of
 from understudy.teachers.live import Live
 
@@ -34,6 +41,8 @@ TEMPERATURE = "sample.temperature"
 SIGNALS = ("sample.head", "sample.head_log_p", "sample.tail", "sample.tail_log_p", LOG_MASS, TEMPERATURE)
 """What a batch is given of them."""
 _DIALS = ("k", "n", "temperature", "seed", "vocabulary")
+BITS = "log_p_bits"
+"""What a store's identity calls the bits of a log-probability, where they are not 16."""
 _LOWEST = -6e4  # nats, of fp16: nothing; a store could not tell -inf from a fault
 TOLERANCE = 0.05
 """Nats by which a log-probability may differ when it is asked again; half precision alone is off by 0.004 to -16."""
@@ -41,10 +50,33 @@ _POSITIONS = 64  # drawn at once
 TokenScorer = Callable[[Sequence[int]], dict[str, Ragged]]
 
 
-def sample_identity(encoder: CausalEncoder, *, k: int, n: int, temperature: float, seed: int) -> dict[str, str]:
+def tolerance(identity: Mapping[str, str]) -> float:
+    """Nats by which a stored log-probability may differ from what the same teacher says when it is asked again."""
+    return TOLERANCE + (EIGHT_BITS_ERROR if _bits_of(identity) == 8 else 0.0)
+
+
+def said_error(dtype: str, lowest: float) -> dict[str, Any]:
+    """How exact stored log-probabilities are: their bits, and the most nats by which one is off.
+
+    Args:
+        dtype: float16 or uint8, of the store.
+        lowest: the least of them that is stored in 16 bits, which are coarser the further from 0.
+
+    >>> said_error("float16", -12.0)["log_p_error"], round(said_error("uint8", 0.0)["log_p_error"], 3)
+    (0.00390625, 0.078)
+    """
+    if dtype == "uint8":
+        return {BITS: 8, "log_p_error": EIGHT_BITS_ERROR, "log_p_lowest": LOWEST}
+    return {"log_p_bits": 16, "log_p_error": float(np.spacing(np.float16(-lowest))) / 2}
+
+
+def sample_identity(
+    encoder: CausalEncoder, *, k: int, n: int, temperature: float, seed: int, log_p_bits: int = 16
+) -> dict[str, str]:
     """What the identity of a store says of samples, beside teacher and encoding."""
     said = (k, n, float(temperature), seed, encoder.size)
-    return {name: repr(value) for name, value in zip(_DIALS, said, strict=True)}
+    fewer = {BITS: repr(log_p_bits)} if log_p_bits != 16 else {}
+    return {name: repr(value) for name, value in zip(_DIALS, said, strict=True)} | fewer
 
 
 def token_scorer(
@@ -56,6 +88,7 @@ def token_scorer(
     n: int,
     temperature: float = 1.0,
     seed: int = 0,
+    log_p_bits: int = 16,
     batch_size: int = 64,
 ) -> TokenScorer:
     """A function ``score(rows) -> signals`` for `Store.write` with ``dtype="given"``.
@@ -69,11 +102,14 @@ def token_scorer(
         n: tokens drawn from the tail, at least 1.
         temperature: of what is stored, in (0, inf).
         seed: of what is drawn.
+        log_p_bits: 16, or 8: half the bytes, and an error of up to `targets.packing.EIGHT_BITS_ERROR` nats.
         batch_size: rows per forward; fewer where their logits would be too many.
 
     Raises:
-        UsageError: k, n or temperature cannot be used (when it is called).
+        UsageError: other bits; k, n or temperature cannot be used (when it is called).
     """
+    if log_p_bits not in (8, 16):
+        raise UsageError(f"wanted log-probabilities in 16 bits or in 8, got {log_p_bits}")
     size = encoder.size
 
     def score(chosen: Sequence[int]) -> dict[str, Ragged]:
@@ -91,7 +127,7 @@ def token_scorer(
                     counted = int((said[place] >= 0).sum())
                     key = rows.keys[chosen[row]]
                     drawn = _drawn(logits[place, :counted, :size], k, n, temperature, _generator(seed, key, device))
-                    found[row] = _packed(drawn, size, k + n)
+                    found[row] = _packed(drawn, size, k + n, log_p_bits)
         return {name: Ragged.of([one[name] for one in found]) for name in (IDS, LOG_P, LOG_MASS)}
 
     return score
@@ -115,6 +151,7 @@ class StoredTokens:
         self.store, self.name = store, name
         self.k, self.n, self.vocabulary = (int(store.identity[dial]) for dial in ("k", "n", "vocabulary"))
         self.temperature = float(store.identity["temperature"])
+        self.log_p_bits = _bits_of(store.identity)
 
     @property
     def fingerprint(self) -> str:
@@ -151,7 +188,9 @@ class StoredTokens:
         packed, mass = read[IDS], read[LOG_MASS].padded(0.0, width)
         numbers = packed.holding(unpack_ids(packed.values, self.vocabulary, self.k + self.n)).padded(0, width)
         ids = torch.from_numpy(numbers).to(device)
-        log_p = torch.from_numpy(read[LOG_P].padded(0.0, width)).to(device).float()
+        stored = read[LOG_P]
+        values = from_eight_bits(stored.values) if self.log_p_bits == 8 else stored.values
+        log_p = torch.from_numpy(stored.holding(values).padded(0.0, width)).to(device).float()
         log_mass = torch.from_numpy(np.where(mass <= _LOWEST, np.float32(-np.inf), mass)).to(device)
         k, temperature = self.k, torch.tensor(self.temperature)  # not on the device: looking there would stall a step
         said = (ids[..., :k], log_p[..., :k], ids[..., k:], log_p[..., k:], log_mass, temperature)
@@ -167,17 +206,21 @@ def _drawn(logits: Tensor, k: int, n: int, temperature: float, generator: torch.
     return [draw(some, k=k, n=n, temperature=temperature, generator=generator) for some in parts]
 
 
-def _packed(drawn: Sequence[Sampled], vocabulary: int, width: int) -> dict[str, np.ndarray]:
+def _bits_of(identity: Mapping[str, str]) -> int:
+    return int(identity.get(BITS, "16"))
+
+
+def _packed(drawn: Sequence[Sampled], vocabulary: int, width: int, bits: int) -> dict[str, np.ndarray]:
     """One row's arrays; of a row in which nothing counts they are empty."""
     if not drawn:
-        nothing = np.zeros((0, width), np.float16)
+        nothing = np.zeros((0, width), np.uint8 if bits == 8 else np.float16)
         return {IDS: pack_ids(nothing.astype(np.int64), vocabulary), LOG_P: nothing, LOG_MASS: np.zeros(0, np.float32)}
     ids = torch.cat([torch.cat([one.head, one.tail], dim=-1) for one in drawn]).cpu().numpy()
     log_p = torch.cat([torch.cat([one.head_log_p, one.tail_log_p], dim=-1) for one in drawn]).cpu().numpy()
     mass = torch.cat([one.log_mass for one in drawn]).cpu().numpy()
     return {
         IDS: pack_ids(ids, vocabulary),
-        LOG_P: np.maximum(log_p, _LOWEST).astype(np.float16),
+        LOG_P: to_eight_bits(log_p) if bits == 8 else np.maximum(log_p, _LOWEST).astype(np.float16),
         LOG_MASS: np.maximum(mass, _LOWEST).astype(np.float32),
     }
 
@@ -236,7 +279,7 @@ def verify_tokens(
         is the stored one.
 
     Raises:
-        StoreError: nothing to verify, or log-probabilities that are off by more than `TOLERANCE`.
+        StoreError: nothing to verify, or log-probabilities that are off by more than `tolerance` allows.
     """
     known = [row for row, key in enumerate(rows.keys) if not store.missing([key])]
     if not known:
@@ -244,6 +287,7 @@ def verify_tokens(
     chosen = np.random.default_rng(seed).permutation(known)[:n]
     source = StoredTokens(store)
     error, same, tokens = 0.0, 0, 0
+    lowest, allowed = LOWEST if source.log_p_bits == 8 else _LOWEST, tolerance(store.identity)
     features = encoder.encode({name: [rows.inputs[name][row] for row in chosen] for name in encoder.fields})
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     with asked(model):
@@ -255,13 +299,13 @@ def verify_tokens(
             log_p = torch.log_softmax(logits[..., : source.vocabulary].cpu() / source.temperature, dim=-1)
             there = masks["words"] != 0
             gap = (log_p.gather(-1, stored["sample.head"]) - stored["sample.head_log_p"])[there]
-            gap = gap[stored["sample.head_log_p"][there] > _LOWEST]
+            gap = gap[stored["sample.head_log_p"][there] > lowest]
             error = max(error, float(gap.abs().max()) if len(gap) else 0.0)
             same += int((log_p.argmax(-1) == stored["sample.head"][..., 0])[there].sum())
             tokens += int(there.sum())
-    if not error <= TOLERANCE:
+    if not error <= allowed:
         raise StoreError(
             f"these are another teacher's targets: log-probabilities in {store.folder} differ by up to {error:.3g} "
-            f"(allowed {TOLERANCE:g}): name another --store, or delete that folder to label again"
+            f"(allowed {allowed:.2g}): name another --store, or delete that folder to label again"
         )
     return {"rows": len(chosen), "max_error": error, "agreement": same / max(tokens, 1)}
