@@ -225,7 +225,7 @@ def test_a_server_that_wants_another_name_for_the_most_tokens_is_heard(
 def test_stopped_on_the_way_it_pays_at_most_for_what_was_under_way(
     how: int, server: Server, questions: Path, tmp_path: Path
 ) -> None:
-    server.says = lambda prompt, times: (0.05 if len(server.asked) < 6 else 0.6, "fine")
+    server.says = lambda prompt, times: (0.05 if len(server.asked) < 6 else 2.0, "fine")
     out = tmp_path / "a.jsonl"
     words = call(server, questions, out, "--concurrency", "2")
     code = "import sys; from understudy.__main__ import main; code = main(sys.argv[1:])\n"

@@ -276,18 +276,18 @@ def test_only_true_is_a_pass(digits: Pair, passed: object) -> None:
 def test_a_metric_that_is_no_share_is_printed_plainly(digits: Pair) -> None:
     run, evidence = digits
     run["comparison"] |= {
-        "metric": "perplexity",
+        "metric": "surprise",
         "direction": "lower",
         "difference": {"value": -1.5, "low": -2.5, "high": -0.5},
     }
     run["verdict"]["margin"] = 0.5
     for k, model in enumerate(run["models"].values()):
-        model["metrics"] = {"perplexity": {"value": 20.5 + k, "low": 19.25 + k, "high": 22 + k}}
+        model["metrics"] = {"surprise": {"value": 20.5 + k, "low": 19.25 + k, "high": 22 + k}}
     text = Reader(report.html(run, evidence)).text.replace("\u00a0", " ")
     assert "student − twin: −1.5, 95 % interval −2.5 to −0.5" in text
     assert "19.2 to 22" in text
-    assert "perplexity, lower is better" in text
-    assert "beats its twin by 1.5 of perplexity" in text
+    assert "surprise, lower is better" in text
+    assert "beats its twin by 1.5 of surprise" in text
 
 
 def test_the_page_is_the_same_every_time(digits: Pair) -> None:
