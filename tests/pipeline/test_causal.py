@@ -194,7 +194,12 @@ def _look_at_what_is_wrong(run_folder: Path, store: Path, teacher: Path, capsys:
     assert "is corrupt" in capsys.readouterr().err
     assert shard.exists()  # it looks, and changes nothing
     assert run(["targets", "stats", str(run_folder.parent)]) == 3
-    assert "is not a run" in capsys.readouterr().err
+    assert "is neither a run nor" in capsys.readouterr().err
+    assert run(["targets", "verify", str(run_folder)]) == 3
+    assert "is corrupt" in capsys.readouterr().err
+    (store / "manifest.json").write_text("{}")
+    assert run(["targets", "stats", str(store)]) == 3
+    assert "is not the manifest" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def verify(
     rows: Annotated[int, typer.Option("--rows", min=1, metavar="N", help="Rows to ask about, at most.")] = 32,
     as_json: AsJson = False,
 ) -> int:
-    """Asks the teacher of a run again about stored rows: the largest difference. It trains and writes nothing.
+    """Asks the teacher of a run again about stored rows: the largest difference. It trains and stores nothing.
 
     Exit code 3: the answers differ by more than the tolerance that is stated; 4: the teacher is not there any more.
 

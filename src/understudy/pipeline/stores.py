@@ -14,7 +14,7 @@ from understudy.files import read_json, sealed
 from understudy.pipeline.journal import Facts, Journal
 from understudy.pipeline.label import VERIFIED, identity_of, labelled_rows
 from understudy.pipeline.material import Material
-from understudy.pipeline.opening import asked, store_of
+from understudy.pipeline.opening import ASKED, asked, store_of
 from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.recipe import load_recipe, with_values
 from understudy.pipeline.samples import sampled
@@ -80,7 +80,7 @@ def stats(path: Path) -> Facts:
 
 
 def verify(run: Path, rows: int = VERIFIED, *, progress: Progress | None = None) -> Facts:
-    """Asks the teacher of a run again about rows that are stored. Nothing is trained, and nothing is written.
+    """Asks the teacher of a run again about rows that are stored. Nothing is trained, and nothing is stored.
 
     Args:
         run: its folder.
@@ -92,7 +92,8 @@ def verify(run: Path, rows: int = VERIFIED, *, progress: Progress | None = None)
         ``tolerance``, ``agreement``, and ``same_weights``: whether the teacher is the very one that was asked then.
 
     Raises:
-        StoreError: no run, nothing stored, or answers that differ by more than the tolerance.
+        StoreError: no run, nothing stored, a corrupt shard (it is set aside, as whenever a store is opened), or answers
+            that differ by more than the tolerance.
         TeacherError: the teacher is not there any more.
     """
     given = asked(run)
@@ -112,6 +113,8 @@ def verify(run: Path, rows: int = VERIFIED, *, progress: Progress | None = None)
     stored, wanted = found[0], identity_of(material, loaded)
     refuse_other(folder, {**stored, "teacher": wanted["teacher"]}, wanted)
     store, examples = Store(folder, identity=stored), labelled_rows(material)
+    if store.notes:
+        raise StoreError(f"{folder}: {store.notes[0]}: understudy label {run} does that")
     same = {"folder": folder.name, "same_weights": stored["teacher"] == wanted["teacher"]}
     if sampled(material.recipe):
         encoder: Any = loaded.encoder
@@ -129,10 +132,15 @@ def folder_of(run: Path) -> Path:
     """
     if not run.is_dir():
         raise StoreError(f"{run} is no folder: a run, or a folder of STORE/targets, is wanted")
+    if not (run / ASKED).is_file():
+        raise StoreError(f"{run} is neither a run nor a folder of STORE/targets: it has no recipe and no {MANIFEST}")
     recipe, record = asked(run), run / "stages" / "label.json"
     if not record.is_file():
         raise StoreError(f"{run} has no stored targets: its teacher is asked live, or nothing was labelled so far")
-    return store_of(recipe, run) / "targets" / str(read_json(record)["facts"]["folder"])
+    found = read_json(record)
+    if not isinstance(found, dict) or "folder" not in found.get("facts", {}):
+        raise StoreError(f"{record} is not what labelling wrote: understudy label {run} writes it again")
+    return store_of(recipe, run) / "targets" / str(found["facts"]["folder"])
 
 
 def _teacher(material: Material) -> Loaded:
