@@ -225,10 +225,12 @@ def test_a_server_that_wants_another_name_for_the_most_tokens_is_heard(
 def test_stopped_on_the_way_it_pays_at_most_for_what_was_under_way(
     how: int, server: Server, questions: Path, tmp_path: Path
 ) -> None:
-    server.says = lambda prompt, times: (0.05 if len(server.asked) < 6 else 2.0, "fine")
+    server.says = lambda prompt, times: (0.05 if len(server.asked) < 6 else 1.0, "fine")
     out = tmp_path / "a.jsonl"
     words = call(server, questions, out, "--concurrency", "2")
-    code = "import sys; from understudy.__main__ import main; code = main(sys.argv[1:])\n"
+    code = "import signal, sys; from understudy.__main__ import main\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a suite in the background is deaf to it
+    code += "code = main(sys.argv[1:])\n"
     code += "sys.exit('torch is not wanted' if 'torch' in sys.modules else code)"
     process = subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True, env=os.environ)
     while len(server.asked) < 7:
