@@ -83,11 +83,7 @@ def open_causal(
 
 def says_next(path_or_name: str | Path | None) -> str | None:
     """The architecture of a folder whose config says that it is a decoder; None of any other."""
-    path = Path(path_or_name or "")
-    if path_or_name is None or not (path / "config.json").is_file():
-        return None
-    names = folders.read_json(path / "config.json", "wanted a model's config").get("architectures") or []
-    return next((str(name) for name in names if str(name).endswith(_DECODERS)), None)
+    return folders.architecture(path_or_name, _DECODERS)
 
 
 def _start(tokenizer: Any) -> list[int]:

@@ -173,3 +173,12 @@ def line(error: BaseException) -> str:
     """The first line of a foreign error, shortened."""
     first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return first if len(first) <= 200 else first[:197] + "..."
+
+
+def architecture(path_or_name: str | Path | None, endings: tuple[str, ...]) -> str | None:
+    """The architecture of a folder whose config names one that ends so; None of any other, or where there is none."""
+    path = Path(path_or_name or "")
+    if path_or_name is None or not (path / "config.json").is_file():
+        return None
+    names = read_json(path / "config.json", "wanted a model's config").get("architectures") or []
+    return next((str(name) for name in names if str(name).endswith(endings)), None)

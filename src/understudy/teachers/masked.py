@@ -77,8 +77,4 @@ def open_masked(folder: Path, *, head: str = "keep", limit: int | None = None, s
 
 def says_masked(path_or_name: str | Path | None) -> str | None:
     """The architecture of a folder whose config says that it is a masked language model; None of any other."""
-    path = Path(path_or_name or "")
-    if path_or_name is None or not (path / "config.json").is_file():
-        return None
-    names = folders.read_json(path / "config.json", "wanted a model's config").get("architectures") or []
-    return next((str(name) for name in names if str(name).endswith("ForMaskedLM")), None)
+    return folders.architecture(path_or_name, ("ForMaskedLM",))
