@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +18,7 @@ _CHUNK = 4_000_000  # numbers drawn at once: 32 MB
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(ABC):
     """A number that says how well labels are predicted.
 
     Attributes:
@@ -30,14 +31,15 @@ class Metric:
     direction: Literal["higher", "lower"]
     answer: str
 
+    @abstractmethod
     def checked(self, labels: npt.ArrayLike, *predictions: npt.ArrayLike) -> tuple[Array, ...]:
         """Labels and predictions as this metric reads them. Raises DataError for what cannot be measured."""
-        raise NotImplementedError
 
+    @abstractmethod
     def function(self, labels: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
         """The metric of one prediction per row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def resampled(
         self, labels: Array, predictions: Array, *, favoured: Any, rng: np.random.Generator, draws: int
     ) -> Array:
@@ -50,7 +52,6 @@ class Metric:
             rng: source of the draws.
             draws: resamples, at least 1.
         """
-        raise NotImplementedError
 
     def dimensions(self, labels: npt.ArrayLike) -> int:
         """How many axes what is said of the rows has: as many as their labels."""
