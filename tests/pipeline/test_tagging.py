@@ -57,7 +57,7 @@ def test_tagging_from_files_to_an_artefact(dials: dict[str, Any], tiny_encoder: 
     assert all(gate["passed"] for gate in facts["verdict"]["gates"])
     classes = {one["label"]: one for one in facts["comparison"]["per_class"]}
     assert set(classes) == set(tagging_data.LABELS)
-    assert {one["measure"] for one in classes.values()} == {"entity f1"}
+    assert {one["measure"] for one in classes.values()} == {"entity_f1"}
     assert (run.folder / "report.html").stat().st_size > 20_000
     looked_at(run.folder, facts, tmp_path / "data" / "test.jsonl")
 

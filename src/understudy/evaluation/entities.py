@@ -38,7 +38,7 @@ def per_type(teacher: Scored, artefact: Scored, *, label_names: Sequence[str]) -
             "artefact": _f1(found, theirs, kinds, k),
             "p_value": float(p),
             "rows": int((kinds == k).sum()),
-            "measure": "entity f1",
+            "measure": "entity_f1",
         }
         for k, p in zip(present, benjamini_hochberg(tests), strict=True)
     ]
