@@ -14,7 +14,7 @@ import torch
 from understudy import export, runtime, students
 from understudy.encoding import PassageEncoder, RowError
 from understudy.errors import UsageError
-from understudy.passages import best_spans, word_places
+from understudy.passages import NEVER, best_spans, word_places
 from understudy.teachers import open_teacher, score_rows
 
 ROWS = [
@@ -25,12 +25,16 @@ ROWS = [
 INPUTS = {name: [row[name] for row in ROWS] for name in ("question", "context")}
 
 
-@pytest.fixture(scope="module")
-def made(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, PassageEncoder, Path]:
+@pytest.fixture(scope="module", params=[False, True], ids=["always an answer", "perhaps none"])
+def made(
+    request: Any, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, PassageEncoder, Path]:
     """A model with a fresh head, exported as it is; long texts are read in windows."""
     teacher = open_teacher(tiny_encoder, task="question-answering", label_names=("start", "end"), head="auto")
     assert teacher.fresh_head
-    encoder = PassageEncoder(teacher.tokenizer.backend_tokenizer, limit=20, token_types=True, unanswerable=False)
+    encoder = PassageEncoder(
+        teacher.tokenizer.backend_tokenizer, limit=20, token_types=True, unanswerable=request.param
+    )
     folder = tmp_path_factory.mktemp("reader")
     inputs = encoder.collate(encoder.encode(INPUTS), range(3))
     assert len(inputs["input_ids"]) > 3
@@ -56,12 +60,33 @@ def test_the_artefact_is_the_module(made: Any) -> None:
     shares = predictor.predict_proba(ROWS)
     for i, (row, one) in enumerate(zip(ROWS, predictor.predict(ROWS), strict=True)):
         assert one.items() >= row.items()
-        assert one["answer"] == row["context"][one["start"] : one["end"]] != ""
         first, last = spans[i].tolist()
-        places = word_places(row["context"])
-        assert (one["start"], one["end"]) == (places[first - 1, 0], places[last - 1, 1])
+        assert first or encoder.unanswerable
+        if first:
+            assert one["answer"] == row["context"][one["start"] : one["end"]] != ""
+            places = word_places(row["context"])
+            assert (one["start"], one["end"]) == (places[first - 1, 0], places[last - 1, 1])
+        else:
+            assert (one["answer"], one["start"], one["end"]) == ("", None, None)
         assert one["probability"] == pytest.approx(shares[i][first, 0] * shares[i][last, 1])
     np.testing.assert_allclose(shares[1].sum(0), 1.0)
+
+
+def test_there_is_no_answer_where_no_window_has_one(made: Any) -> None:
+    """The logits of "no answer" are the lowest over the windows of a text, each asked for by itself."""
+    model, encoder, _ = made
+    features = encoder.encode(INPUTS)
+    inputs = encoder.collate(features, range(3))
+    counts = np.diff(features.windows)
+    assert counts.tolist() == np.bincount(encoder.owners(features, range(3))).tolist()
+    assert counts.max() > 2
+    alone = model(**{name: torch.from_numpy(array) for name, array in inputs.items() if name != "owners"})
+    first = alone.detach().numpy()[:, 0]
+    lowest = np.stack([first[a:b].min(0) for a, b in zip(features.windows, features.windows[1:], strict=False)])
+    assert not np.allclose(lowest, first[features.windows[:-1]])  # the first window alone says something else
+    said = score_rows(model, encoder, INPUTS)
+    wanted = lowest if encoder.unanswerable else np.full_like(lowest, NEVER)
+    np.testing.assert_allclose(said.values[said.offsets[:-1]], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_rows_that_cannot_be_read_are_said(made: Any) -> None:

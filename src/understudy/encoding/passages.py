@@ -25,7 +25,7 @@ from understudy.ragged import NOTHING, NOWHERE, Ragged
 
 FIELDS = ("question", "context")
 _AT_ONCE = 2048  # texts that the tokenizer is given together
-_FIRST = np.zeros((1, 4), np.int64)  # "no answer": the first id of the first window, as start and as end
+_FIRST = np.zeros((1, 4), np.int64)  # "no answer": the first id of the first window, which speaks for all of them
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class PassageEncoder:
     @property
     def fingerprint(self) -> str:
         """Changes with the tokenizer and every setting."""
-        return content_hash(self.kind, self._tokenizer.to_str(), repr(sorted(self._settings().items())))
+        asked = "lowest of all windows" if self.unanswerable else ""
+        return content_hash(self.kind, self._tokenizer.to_str(), repr(sorted(self._settings().items())), asked)
 
     def encode(self, inputs: Mapping[str, Sequence[Any]]) -> Passages:
         """Windows of every row.
@@ -136,13 +137,15 @@ class PassageEncoder:
 
     def collate(self, features: Passages, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """``input_ids``, ``attention_mask`` and perhaps ``token_type_ids``, int64 [R, L]: all windows of some rows, one
-        row after the other, L the longest of them."""
+        row after the other, L the longest of them; ``owners`` int64 [R] too where a text may have no answer."""
         some = features.ids.take(_numbers(features, indices)[0])
         ids, mask = padded(some, self.padding_id)
         inputs = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
         if self.token_types:
             assert some.types is not None
             inputs["token_type_ids"] = some.holding(some.types.astype(np.int64)).padded(0, ids.shape[1])
+        if self.unanswerable:
+            inputs["owners"] = self.owners(features, indices)
         return inputs
 
     def places(self, features: Passages, indices: Sequence[int] | np.ndarray, width: int | None = None) -> np.ndarray:

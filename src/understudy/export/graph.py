@@ -26,6 +26,7 @@ AXES = {
     "attention_mask": {0: "N", -1: "L"},
     "token_type_ids": {0: "N", -1: "L"},
     "places": {0: "N", -1: "P"},
+    "owners": {0: "N"},
     "pixels": {0: "N"},
     "features": {0: "N"},
     "state": {0: "N", 1: "L"},
@@ -46,8 +47,8 @@ def to_onnx(module: nn.Module, example: Mapping[str, Tensor], path: Path | str, 
             ``logits``.
             A part of a model with exits (a mapping with ``next_state``) has both as outputs.
         example: real rows by input name: ``input_ids``, ``attention_mask``, ``token_type_ids`` int64 [N, L], or
-            [N, 2, L] of pairs, ``places`` int64 [N, P], ``part_ids`` int64 [N, L, P], ``pixels`` uint8 [N, C, H, W], or
-            the ``state`` of the part before, float32.
+            [N, 2, L] of pairs, ``places`` int64 [N, P], ``owners`` int64 [N] of windows, ``part_ids`` int64 [N, L, P],
+            ``pixels`` uint8 [N, C, H, W], or the ``state`` of the part before, float32.
         path: the file; its output is ``logits`` float32 [N, K], and ``next_state`` where there is one.
         opset: the ONNX operator set.
 
