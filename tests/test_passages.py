@@ -11,10 +11,23 @@ import numpy as np
 import pytest
 import torch
 
+from understudy.answers import SPAN
 from understudy.encoding import PassageEncoder, RowError, load_encoder
 from understudy.encoding.passages import window_of, window_starts
 from understudy.errors import UsageError
-from understudy.passages import NEVER, Gold, best_spans, ends_of, graded, plain, shares, sureness, text_of, word_places
+from understudy.passages import (
+    NEVER,
+    Gold,
+    best_spans,
+    ends_of,
+    graded,
+    no_answer_above,
+    plain,
+    shares,
+    sureness,
+    text_of,
+    word_places,
+)  # fmt: skip
 from understudy.ragged import NOTHING, NOWHERE, Ragged, as_rows, at_places
 from understudy.statistics import METRICS
 from understudy.students import of_words
@@ -166,6 +179,35 @@ def test_the_best_span_is_the_best_of_all(most: int) -> None:
     found = best_spans(Ragged.of(rows), most)
     assert [tuple(one) for one in found.tolist()] == [brute(row, most) for row in rows]
     assert best_spans(Ragged.of([], np.zeros((0, 2)))).shape == (0, 2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_threshold_of_no_answer_is_the_best_of_all(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    context = "one two three four"
+    golds = [Gold.of(context, *([[], []] if random.random() < 0.4 else [["two"], [4]])) for _ in range(30)]
+    rows = [random.integers(-3, 4, (5, 2)).astype(np.float32) for _ in range(30)]
+    logits = Ragged.of(rows)
+
+    def f1(above: float) -> float:
+        spans = best_spans(logits, above=above).tolist()
+        return float(np.mean([gold.scores(*span)[1] for gold, span in zip(golds, spans, strict=True)]))
+
+    found = no_answer_above(logits, as_rows(golds))
+    assert found is not None
+    assert f1(found) == pytest.approx(max(f1(above) for above in np.arange(-15, 15, 0.5)))
+    assert f1(found) > f1(0.0) or found == 0.0
+    assert METRICS["span_f1"].function(as_rows(golds), SPAN.predicted(logits, [found])) == pytest.approx(f1(found))
+
+
+def test_nobody_asks_for_a_threshold_where_all_have_answers_or_none_is_ever_said() -> None:
+    row, told = np.zeros((2, 2), np.float32), Gold.of("one", ["one"], [0])
+    assert no_answer_above(Ragged.of([row]), as_rows([told])) is None
+    bare = as_rows([told, Gold.of("one", [], [])])
+    assert no_answer_above(Ragged.of([row, row]), bare) is not None
+    row[0] = NEVER
+    assert no_answer_above(Ragged.of([row, row]), bare) is None
+    assert best_spans(Ragged.of([row])).tolist() == [[1, 1]]
 
 
 def test_shares_of_a_row_are_one_and_a_span_is_as_sure_as_both_ends() -> None:

@@ -76,13 +76,14 @@ class Answer:
 
         Args:
             logits: of any scale.
-            thresholds: [K] probabilities from which each of several labels holds; a half unless given.
+            thresholds: [K] probabilities from which each of several labels holds, a half unless given; of spans one,
+                `passages.no_answer_above`, 0 unless given.
 
         >>> LABELS.predicted(np.array([[1.0, -1.0]]), [0.9, 0.1]).tolist()
         [[0, 1]]
         """
         if self.name == "span":
-            return best_spans(logits)
+            return best_spans(logits, above=thresholds[0] if thresholds else 0.0)
         if isinstance(logits, Ragged):
             return logits.holding(logits.values.argmax(axis=1)).rows()
         if self.name == "score":

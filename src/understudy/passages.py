@@ -154,18 +154,54 @@ def _f1(gold: list[str], said: list[str]) -> float:
     return 2 * same / (len(gold) + len(said))
 
 
-def best_spans(logits: Ragged, most: int = LONGEST) -> Array:
+def best_spans(logits: Ragged, most: int = LONGEST, *, above: float = 0.0) -> Array:
     """int64 [N, 2]: the span of the highest start + end logit of every row, at most so many words; (0, 0) where the
-    logits of "no answer" are higher.
+    logits of "no answer" are higher by more than so much.
 
     Args:
         logits: [M, 2] of all rows, starts and ends; a row's first is "no answer", the others are its words.
         most: words that an answer may have.
+        above: see `no_answer_above`.
 
     >>> row = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 2.0], [1.0, 4.0]])
     >>> best_spans(Ragged.of([row])).tolist(), best_spans(Ragged.of([row]), 2).tolist()
     ([[1, 3]], [[1, 2]])
     """
+    spans, nothing = _answers(logits, most)
+    spans[nothing > above] = 0
+    return spans
+
+
+def no_answer_above(logits: Ragged, labels: Array) -> float | None:
+    """How much higher the logits of "no answer" must be than those of the best answer, for these rows' highest F1.
+
+    0 if that is as good, else halfway between two rows at the best cut, the one nearest to 0; None where every row has
+    an answer or the model never says that there is none.
+
+    Args:
+        logits: [M, 2] of all rows.
+        labels: [N] `Gold`.
+
+    Source: the best threshold of SQuAD 2's evaluation script (Rajpurkar, Jia, Liang 2018, arXiv 1806.03822).
+    """
+    spans, nothing = _answers(logits, LONGEST)
+    nothing[nothing < NEVER] = -np.inf
+    if all(one.spans for one in labels) or not np.isfinite(nothing).any():
+        return None
+    won = [one.scores(0, 0)[1] - one.scores(*span)[1] for one, span in zip(labels, spans.tolist(), strict=True)]
+    order = np.argsort(-nothing, kind="stable")
+    edges = np.concatenate([[np.inf], nothing[order], [-np.inf]])
+    many = np.flatnonzero(edges[:-1] > edges[1:])  # so many of the highest rows can be without an answer
+    total = np.concatenate([[0.0], np.cumsum(np.array(won)[order])])[many]
+    high, low = edges[many], edges[many + 1]
+    high, low = np.where(np.isposinf(high), low + 2, high), np.where(np.isneginf(low), high - 2, low)
+    cuts = np.where((low <= 0) & (high > 0), 0.0, (low + high) / 2)[total >= total.max() - 1e-9]
+    return float(cuts[np.abs(cuts).argmin()])
+
+
+def _answers(logits: Ragged, most: int) -> tuple[Array, Array]:
+    """int64 [N, 2], the best span of words of every row, (0, 0) where there is none; float64 [N], how much higher the
+    logits of "no answer" are."""
     starts, ends = logits.values[:, 0].astype(np.float64), logits.values[:, 1].astype(np.float64)
     left = np.repeat(logits.offsets[1:], logits.lengths) - np.arange(len(starts))  # positions from here to the end
     best, behind = np.full(len(starts), -np.inf), np.zeros(len(starts), np.int64)
@@ -180,8 +216,8 @@ def best_spans(logits: Ragged, most: int = LONGEST) -> Array:
     reached = np.flatnonzero(best == np.repeat(highest, logits.lengths))
     at = reached[np.unique(logits.owners[reached], return_index=True)[1]]
     spans = np.stack([at - first, at - first + behind[at]], axis=1)
-    spans[(highest == -np.inf) | (starts[first] + ends[first] > highest)] = 0
-    return spans
+    spans[highest == -np.inf] = 0
+    return spans, starts[first] + ends[first] - highest
 
 
 def shares(logits: Ragged, temperature: float = 1.0) -> Ragged:

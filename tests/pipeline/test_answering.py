@@ -54,6 +54,9 @@ def test_questions_from_files_to_an_artefact(
     assert [one["name"] for one in facts["baselines"]] == ["opening_words", "nearest_words"]
     assert all(gate["passed"] for gate in facts["verdict"]["gates"])
     assert facts["comparison"]["per_class"] == []
+    manifest = json.loads((run.folder / "artefact" / "understudy.json").read_text())
+    assert [manifest["no_answer_above"]] == models["artefact"].get("thresholds", [0.0])
+    assert ("thresholds" in models["teacher"]) == (bare > 0)
     looked_at(run.folder, facts, tmp_path / "data" / "test.jsonl")
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from understudy.answers import LABEL, SPAN, TAGS, VECTOR, Answer, agree, known, sigmoid
 from understudy.errors import DataError, NonFiniteError
-from understudy.passages import NEVER, ends_of, shares, sureness
+from understudy.passages import NEVER, ends_of, no_answer_above, shares, sureness
 from understudy.ragged import Ragged
 from understudy.statistics import best_thresholds, fit_binary_temperature, fit_temperature, softmax, threshold_for
 from understudy.statistics.metrics import Array
@@ -29,7 +29,8 @@ class Scored:
         temperature: fitted on validation; see :func:`calibrated`.
         threshold: calibrated confidence below which the model abstains, chosen on validation; None where it never does.
         answer: what the logits mean.
-        thresholds: of each of several labels, chosen on validation; a half where None.
+        thresholds: of each of several labels, a half where None; of spans the one of "no answer", 0 where None. Chosen
+            on validation.
 
     Raises:
         DataError: shapes that do not fit, or a row without a label.
@@ -83,8 +84,8 @@ class Scored:
     @cached_property
     def predicted(self) -> Array:
         """What the logits say; of one label of several the highest, the first of equals, int64 [N]; vectors [N, D]."""
-        if not self.thresholds:
-            return self.answer.predicted(self.logits)
+        if not self.thresholds or self.answer is SPAN:
+            return self.answer.predicted(self.logits, self.thresholds)
         return self.answer.predicted(self.logits / self.temperature, self.thresholds)
 
     @cached_property
@@ -185,7 +186,7 @@ def spoken(labels: Array, logits: Ragged) -> Array:
 
 
 def calibration_of(answer: Answer, logits: Any, labels: Array) -> tuple[float, tuple[float, ...] | None]:
-    """The temperature, and the threshold of each of several labels, that some rows ask for; both on validation.
+    """The temperature, and the thresholds of several labels or of "no answer", that some rows ask for, on validation.
 
     >>> calibration_of(LABEL, np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))[1]
     """
@@ -193,7 +194,9 @@ def calibration_of(answer: Answer, logits: Any, labels: Array) -> tuple[float, t
         return 1.0, None
     if answer is SPAN:
         both = np.moveaxis(logits.padded(NEVER), 2, 1)  # a start and an end to choose in every row
-        return fit_temperature(both.reshape(-1, both.shape[2]), ends_of(labels).ravel()), None
+        above = no_answer_above(logits, labels)
+        temperature = fit_temperature(both.reshape(-1, both.shape[2]), ends_of(labels).ravel())
+        return temperature, None if above is None else (above,)
     if isinstance(logits, Ragged):
         return fit_temperature(logits.values, spoken(labels, logits)), None
     if answer is LABEL:

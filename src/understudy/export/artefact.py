@@ -59,7 +59,8 @@ def write_artefact(
         card: the text of README.md; not hashed, it may be completed after the evaluation.
         answer: what the logits mean (`understudy.answers`).
         scale: of a score; wanted there.
-        label_thresholds: [K] probabilities from which each of several labels holds; a half unless given.
+        label_thresholds: [K] probabilities from which each of several labels holds, a half unless given; of spans one
+            number, `understudy.passages.no_answer_above`, 0 unless given.
         dimensions: of a vector; wanted there.
         int8_scale: what one step of a vector in whole numbers stands for; 1 / 127 unless given.
 
@@ -143,6 +144,8 @@ def _meaning(
         if len(found) != len(labels) or not all(0 <= one <= 1 for one in found):
             raise UsageError(f"wanted a probability for each of {len(labels)} labels as label_thresholds, got {found}")
         return {"label_thresholds": dict(zip(labels, found, strict=True))}
+    if answer == "span":
+        return {"no_answer_above": float(thresholds[0]) if thresholds else 0.0}
     return {}
 
 

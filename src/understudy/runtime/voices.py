@@ -153,6 +153,7 @@ class Span:
 
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self._temperature = float(manifest["temperature"])
+        self._above = float(manifest.get("no_answer_above", 0.0))
         self.nothing = Ragged(np.zeros((0, 2), np.float32), np.zeros(1, np.int64))
 
     def probabilities(self, logits: Ragged) -> Ragged:
@@ -164,7 +165,7 @@ class Span:
     def said(self, logits: Ragged) -> list[dict[str, Any]]:
         """See the class."""
         likely = self.probabilities(logits)
-        spans = best_spans(logits)
+        spans = best_spans(logits, above=self._above)
         sure = sureness(likely, spans).tolist()
         return [{"span": tuple(span), "probability": p} for span, p in zip(spans.tolist(), sure, strict=True)]
 
