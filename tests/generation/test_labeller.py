@@ -63,7 +63,7 @@ def test_full_distributions_are_taken_where_they_are_listed(server: Server, tmp_
 
 
 def test_some_log_probabilities_leave_a_bound_and_the_mass_is_kept(server: Server, tmp_path: Path) -> None:
-    from understudy.teachers.endpoint import Labeller
+    from understudy.teachers.labeller import Labeller
 
     says(server, 2, most=5)
     teacher = opened(server, tmp_path)
