@@ -245,6 +245,8 @@ def _perform(
     notes = [*splits.notes, *([choice["why"]] if choice else []), *loaded.notes, *kind.notes]
     notes += [*([made["note"]] if made["rows"] else []), *tuned["notes"], *exported["notes"]]
     facts = _facts(material, loaded, data, measured, exported, notes) | _taught(material, learnt, chosen)
+    if loaded.account is not None:
+        facts["endpoint"] = {**loaded.account(), "mass": labelled.get("mass")}
     run = Run(folder, facts | ({"choice": choice} if choice else {}))
     _report(run, exported)
     if not exported["passed"]:

@@ -127,7 +127,7 @@ class Labeller:
             "top_logprobs": self.top,
             "probed_rows": PROBED,
             "answers": len(self._booked),
-            "cost": self._budget.spent if self._budget.priced else None,
+            "cost": round(self._budget.spent, 9) if self._budget.priced else None,  # whatever the order of the answers
         }
 
     def _probe(self, texts: Sequence[str], wanted: str) -> None:
