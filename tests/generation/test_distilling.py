@@ -242,3 +242,17 @@ def test_long_rows_are_named_and_the_others_kept(
         "SELECT count(*) FROM answers"
     )
     assert count == (56,)
+
+
+def test_a_pair_is_named_column_by_column(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"why {i},since {i},{'yes' if i % 2 else 'no'}" for i in range(40)]
+    (tmp_path / "pairs.csv").write_text("question1,question2,label\n" + "\n".join(rows) + "\n")
+    server.says = lambda prompt, times: "B" if int(prompt.split()[2]) % 2 else "A"
+    words = ["--teacher", server.url, "--model", "tiny", "--data", str(tmp_path / "pairs.csv"), *SMALL[:6]]
+    words += ["--set", "teacher.instruction=Do they ask the same?", "--max-requests", "9"]
+    assert run(["distill", *words, "--out", str(tmp_path / "run")]) == 75
+    assert "--max-requests 9 is reached" in errors(capsys)
+    system, user = (message["content"] for message in server.asked[-1]["messages"])
+    assert system == "Do they ask the same?\nA: no\nB: yes\nAnswer with the code alone."
+    number = user.split()[2]
+    assert user == f"sentence1: why {number}\nsentence2: since {number}"
