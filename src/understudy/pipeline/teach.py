@@ -21,7 +21,7 @@ from understudy.encoding import CausalEncoder, MaskedEncoder, PassageEncoder, Pi
 from understudy.encoding.masked import SHARE
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
-from understudy.pipeline import asking
+from understudy.pipeline import asking, texts
 from understudy.pipeline.cuts import Cut
 from understudy.pipeline.defaults import BUILT_IN, TREES
 from understudy.pipeline.journal import Facts
@@ -157,7 +157,8 @@ def open_given(material: Material) -> Loaded:
     if recipe.path is None:
         raise TeacherError(
             "a run needs a teacher: --teacher FOLDER (a saved transformers model) or URL (an endpoint that labels "
-            "texts), cnn or mlp for images, or boosting for tables"
+            "texts), cnn or mlp for images, or boosting for tables; a causal-lm can learn from texts alone: "
+            "--set student.folder=FOLDER"
         )
     head = {"auto": "auto", "always": "new", "never": "keep"}[recipe.fine_tune]
     limit = material.recipe.data.limit
@@ -176,7 +177,11 @@ def open_given(material: Material) -> Loaded:
             f"teacher {recipe.path} has no trained head for these labels, and teacher.fine_tune is never: "
             "a head that was just initialised is never used as a teacher; use --set teacher.fine_tune=auto"
         )
-    return _shortened(loaded, material)
+    loaded = _shortened(loaded, material)
+    if texts.texts_alone(material.recipe):
+        was = f"the student before it learnt ({loaded.description})"
+        return replace(loaded, description=was, notes=(texts.NOTE, *loaded.notes))
+    return loaded
 
 
 def origin(material: Material, teacher: Loaded) -> Loaded:
