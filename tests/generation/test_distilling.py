@@ -72,6 +72,7 @@ def test_a_run_asks_once_and_says_whom(
     assert "the endpoint's answers are of the quality full, as found on 3 rows" in facts["notes"]
     for name in ("report.html", "artefact/README.md"):
         assert f"tiny at {speaking.url}" in (folder / name).read_text()
+    assert "of the quality full, as found on 3 rows" in (folder / "report.html").read_text()
 
     (store,) = (data.parent / "runs" / ".store" / "targets").iterdir()
     from understudy.targets import Store
@@ -97,6 +98,8 @@ def test_a_run_asks_once_and_says_whom(
     again = json.loads((folder / "run.json").read_text())
     assert again["endpoint"] == endpoint
     assert {stage["status"] for stage in again["stages"] if stage["name"] != "report"} == {"reused"}
+    assert run(["targets", "verify", str(folder)]) == 0
+    assert len(speaking.asked) == TEXTS
     for path in data.parent.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
@@ -149,7 +152,7 @@ def test_a_budget_ends_it_with_every_paid_answer_kept(
 
 
 def test_check_asks_nothing_and_says_what_a_run_would(
-    speaking: Server, data: Path, capsys: pytest.CaptureFixture[str]
+    speaking: Server, data: Path, tiny_encoder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prices = ["--price-in", "0", "--price-out", "1000000"]
     assert run([*call(speaking, data, *prices, verb="check"), "--json"]) == 0
@@ -161,6 +164,7 @@ def test_check_asks_nothing_and_says_what_a_run_would(
         "worst_cost": 8.0 * (TEXTS + 9),
     }  # fmt: skip
     assert found["teacher"]["accuracy on 16 validation rows"] is None
+    assert run(call(speaking, data, "--student", "cut", "--set", f"student.folder={tiny_encoder}", verb="check")) == 0
     assert run(call(speaking, data, *prices, "--max-requests", "5")) == 75
     assert run(call(speaking, data, verb="check")) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -227,6 +231,18 @@ def test_a_server_of_no_use_is_named(
     server.says = lambda prompt, times: said
     assert run(call(server, data, "--set", "teacher.retries=0")) == code
     assert says in errors(capsys)
+
+
+def test_a_key_that_is_not_accepted_is_not_shown(
+    server: Server, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.key = "another"
+    assert run(call(server, data)) == 4
+    message = errors(capsys)
+    assert "the key in OPENAI_API_KEY is not accepted" in message
+    assert KEY not in message
+    assert run(call(server, data, "--key-env", "none")) == 4
+    assert "no key was given" in errors(capsys)
 
 
 def test_long_rows_are_named_and_the_others_kept(

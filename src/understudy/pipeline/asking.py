@@ -108,7 +108,6 @@ def asked(material: Material) -> Loaded:
     one = Labeller(question_of(material), material.store, heard=partial(_heard, material), stopping=journal.should_stop)
     one.know(_rows(splits))
     one.probe(list(_of(splits.train, splits.fields, 3)), material.recipe.teacher.quality)
-    one.know(_rows(splits))  # the probe found out what is asked for
     return settle(labelling(one), splits.label_names, splits.validation.inputs)
 
 

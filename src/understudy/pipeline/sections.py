@@ -167,7 +167,8 @@ class Student(Section):
     folder: Name | None = Field(
         None,
         description="cut: folder of an encoder that it is cut from in the teacher's place, such as RUN/student of a "
-        "masked-language-model; unset layers are then all of its layers.",
+        "masked-language-model; unset layers are then all of its layers. A causal-lm without a teacher starts "
+        "there and learns from texts alone.",
     )
     spread: Literal["uniform", "first", "last"] = Field(
         "uniform", description="cut: which layers so many are: evenly spread, the first or the last."

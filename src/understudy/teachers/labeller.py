@@ -50,10 +50,11 @@ class Labeller:
         self.heard, self.stopping = heard, stopping
         self._seconds: dict[str, float] = {}
         self._booked: set[str] = set()
+        self._texts: tuple[str, ...] = ()
         self._known: set[str] = set()
         self._done = 0  # of those known, booked
         self._store = store
-        self.client, self._budget, self._sampling = self._opened(0)
+        self.client, self._budget, self._how = self._fresh(0)
 
     @property
     def identity(self) -> str:
@@ -83,14 +84,12 @@ class Labeller:
             return
         found = read_json(record)
         self.quality, self.top, self.notes = str(found["quality"]), int(found["top"]), list(found["notes"])
-        self.client, self._budget, self._sampling = self._opened(self.top)
+        self._open(self.top)
 
     def know(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """The rows that will be asked about: what of them is answered already is counted by the limit on money."""
-        jobs = self.question.jobs((self.question.text(row) for row in rows), self._sampling)
-        self._known |= jobs.keys()
-        with closing(self._cache()) as cache:
-            self._book(jobs, cache.get(jobs))
+        self._texts = tuple(dict.fromkeys(self.question.text(row) for row in rows))
+        self._count()
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """Probabilities [N, K] of rows.
@@ -107,7 +106,7 @@ class Labeller:
         """``mass``: float32 [N], the mass seen on codes of rows that were asked about; of votes 1, and 0 of none."""
         columns = (inputs[name] for name in self.question.fields)
         rows = [dict(zip(self.question.fields, row, strict=True)) for row in zip(*columns, strict=True)]
-        keys = [self.question.job(self.question.text(row), self._sampling).key for row in rows]
+        keys = [self.question.job(self.question.text(row), self._how).key for row in rows]
         return {"mass": np.array([self.masses[key] for key in keys], np.float32)}
 
     def speed(self, threads: int) -> dict[str, Any]:
@@ -126,7 +125,7 @@ class Labeller:
             "quality": self.quality,
             "top_logprobs": self.top,
             "probed_rows": PROBED,
-            "answers": len(self._booked),
+            "answers": self._done,
             "cost": round(self._budget.spent, 9) if self._budget.priced else None,  # whatever the order of the answers
         }
 
@@ -136,7 +135,7 @@ class Labeller:
             if wanted in ("full", "top"):
                 raise TeacherError(f"{self.client.where} does not give the quality {wanted}: {'; '.join(self.notes)}")
             self.quality, self.top = "votes", 0
-            self.client, self._budget, self._sampling = self._opened(0)
+            self._open(0)
             answers = [answer for _, answer in self._asked(texts)]
             if None in self._votes(answers):
                 said = " | ".join(" ".join(answer.text.split())[:30] or "nothing" for answer in answers)
@@ -152,7 +151,7 @@ class Labeller:
     def _probe_tops(self, texts: Sequence[str]) -> str | None:
         """``full``, ``top``, or None where log-probabilities do not serve; every step leaves a note."""
         for top in TOPS:
-            self.client, self._budget, self._sampling = self._opened(top)
+            self._open(top)
             try:
                 answers = [answer for _, answer in self._asked(texts)]
             except RequestsRefused as error:
@@ -170,15 +169,28 @@ class Labeller:
             return "full" if all(every for _, _, every in read) else "top"
         return None
 
-    def _opened(self, top: int) -> tuple[Endpoint, Budget, Sampling]:
-        """A client that asks for so many log-probabilities; what was sent and spent before counts on."""
+    def _fresh(self, top: int) -> tuple[Endpoint, Budget, Sampling]:
+        """A client that asks for so many log-probabilities."""
         one, how = self.question, sampling(top)
         budget = Budget(one.limits, how.max_tokens)
-        client = Endpoint(one.url, one.model, how, one.limits, budget, key_env=one.key_env)
-        if hasattr(self, "client"):
-            client.requests = self.client.requests
-            budget.spent, budget.possible = self._budget.spent, self._budget.possible
-        return client, budget, how
+        return Endpoint(one.url, one.model, how, one.limits, budget, key_env=one.key_env), budget, how
+
+    def _open(self, top: int) -> None:
+        """Another client; what was sent and spent before counts on."""
+        client, budget, how = self._fresh(top)
+        client.requests = self.client.requests
+        budget.spent, budget.possible = self._budget.spent, self._budget.possible
+        self.client, self._budget, self._how = client, budget, how
+        self._count()
+
+    def _count(self) -> None:
+        """Of the texts that are known, those that are answered already."""
+        self._known, self._done = set(), 0
+        if self._texts:
+            jobs = self.question.jobs(self._texts, self._how)
+            self._known = set(jobs)
+            with closing(self._cache()) as cache:
+                self._book(jobs, cache.get(jobs))
 
     def _cache(self) -> Cache:
         return Cache(self._store / ANSWERS)
@@ -192,7 +204,7 @@ class Labeller:
 
     def _asked(self, texts: Sequence[str]) -> list[tuple[Job, Answer]]:
         """An answer for each text, in order: those that are there, and new ones."""
-        jobs = [self.question.job(text, self._sampling) for text in texts]
+        jobs = [self.question.job(text, self._how) for text in texts]
         by_key = {one.key: one for one in jobs}
         self._known |= by_key.keys()
         failures: dict[str, Failure] = {}
@@ -203,7 +215,7 @@ class Labeller:
 
             def keep(one: Job, answer: Answer) -> None:
                 found[one.key] = answer
-                if answer.top or not self._sampling.top:  # less than what was found is no answer: to be asked again
+                if answer.top or not self._how.top:  # less than what was found is no answer: to be asked again
                     cache.put(one.key, answer)
 
             try:
