@@ -72,7 +72,11 @@ def test_a_run_asks_once_and_says_whom(
     assert "the endpoint's answers are of the quality full, as found on 3 rows" in facts["notes"]
     for name in ("report.html", "artefact/README.md"):
         assert f"tiny at {speaking.url}" in (folder / name).read_text()
-    assert "of the quality full, as found on 3 rows" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "of the quality full, as found on 3 rows" in page
+    assert f"<dt>the endpoint&#39;s answers</dt><dd>{TEXTS}</dd>" in page
+    assert "<dt>their cost</dt>" in page
+    assert "<dt>mass seen on labels, mean</dt>" in page
 
     (store,) = (data.parent / "runs" / ".store" / "targets").iterdir()
     from understudy.targets import Store
