@@ -66,6 +66,7 @@ def test_a_run_asks_once_and_says_whom(
     }  # fmt: skip
     tokens = [len(speaker.tokenizer.encode(f"{text} >")) for text in speaking.prompts]
     assert endpoint["cost"] == pytest.approx((sum(tokens) + 2 * TEXTS) / 1e6)
+    assert facts["cost"]["teacher_cost_per_million"] == pytest.approx(1e6 * endpoint["cost"] / TEXTS)
     assert facts["models"]["teacher"]["model"] == f"tiny at {speaking.url}"
     assert facts["models"]["teacher"]["metrics"]["accuracy"]["value"] > 0.8
     assert facts["models"]["teacher"]["latency_ms"]["calls"] == TEXTS
