@@ -6,10 +6,13 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+
+if TYPE_CHECKING:
+    from tests.generation.speaker import Speaker
 
 NAMES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 KEY = "sk-secret-of-the-tests"
@@ -38,9 +41,13 @@ def fault(status: int, message: str, code: str | None = None) -> Response:
 
 @dataclass
 class Server:
-    """``says(prompt, time it is asked)`` gives a text, a reply, a response, or the seconds to wait before one."""
+    """``says(prompt, time it is asked)`` gives a text, a reply, a response, or the seconds to wait before one.
+
+    None is what the ``speaker`` says, a real model: so a script of faults may stand before true answers.
+    """
 
     url: str = ""
+    speaker: Speaker | None = None
     says: Callable[[str, int], Any] = lambda prompt, times: f"It is {prompt} indeed."
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
@@ -60,17 +67,18 @@ class Server:
             return fault(401, f"Incorrect API key provided: {key}.", "invalid_api_key")
         if body["model"] not in self.models:
             return fault(404, "no such model", "model_not_found")
-        prompt = body["messages"][-1]["content"]
         self.asked.append(body)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            said = self.says(prompt, sum(one["messages"] == body["messages"] for one in self.asked))
+            said = self.says(self.prompts[-1], sum(_same(one, body) for one in self.asked))
             if isinstance(said, tuple):
                 await asyncio.sleep(said[0])
                 said = said[1]
         finally:
             self.at_once -= 1
+        if said is None and self.speaker is not None:
+            said = self.speaker.chat(body) if "messages" in body else self.speaker.complete(body)
         if isinstance(said, Response):
             return said
         return JSONResponse(reply(said) if isinstance(said, str) else said)
@@ -81,4 +89,8 @@ class Server:
     @property
     def prompts(self) -> list[str]:
         """What was asked, in order."""
-        return [body["messages"][-1]["content"] for body in self.asked]
+        return [body["messages"][-1]["content"] if "messages" in body else body["prompt"] for body in self.asked]
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return all(one.get(name) == other.get(name) for name in ("messages", "prompt"))

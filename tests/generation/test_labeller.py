@@ -63,7 +63,7 @@ def test_full_distributions_are_taken_where_they_are_listed(server: Server, tmp_
 
 
 def test_some_log_probabilities_leave_a_bound_and_the_mass_is_kept(server: Server, tmp_path: Path) -> None:
-    from understudy.teachers.endpoint import Labeller
+    from understudy.teachers.labeller import Labeller
 
     says(server, 2, most=5)
     teacher = opened(server, tmp_path)
@@ -171,3 +171,28 @@ def test_a_student_learns_from_it_and_its_speed_is_the_requests(
     assert facts["metrics"]["accuracy"]["value"] == 1.0
     assert facts["latency_ms"]["calls"] == 150
     assert facts["latency_ms"]["p50"] > 2
+
+
+def test_a_stop_waits_for_what_is_under_way_and_keeps_it(server: Server, tmp_path: Path) -> None:
+    from understudy.teachers.labeller import Labeller
+    from understudy.teachers.question import Question
+
+    says(server, 20)
+    heard: list[tuple[int, int]] = []
+    question = Question(server.url, "tiny", LABELS, limits=Limits(concurrency=2))
+    one = Labeller(
+        question,
+        tmp_path,
+        heard=lambda done, total, facts: heard.append((done, total)),
+        stopping=lambda: len(heard) >= 5,
+    )
+    rows = [{"text": f"my card {i}"} for i in range(20)]
+    one.probe(rows)
+    with pytest.raises(Interrupted, match="every answer is kept, the same command goes on"):
+        one(rows)
+    assert 5 <= len(server.asked) <= 6  # one more may have been under way
+    assert heard[:4] == [(1, 3), (2, 3), (3, 3), (4, 20)]
+    other = Labeller(question, tmp_path)
+    other.probe(rows)
+    assert other(rows).argmax(1).tolist() == [0] * 20
+    assert len(server.asked) == 20

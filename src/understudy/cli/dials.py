@@ -36,8 +36,9 @@ DIALS = (
         "--teacher",
         "teacher.path",
         "P",
-        "Folder or hub name of a transformers model; also cnn, mlp (images), boosting (tables).",
+        "Folder or hub name of a transformers model; cnn, mlp (images), boosting (tables); an endpoint's URL.",
     ),
+    Dial("--model", "teacher.model", "NAME", "An endpoint's name of the model."),
     Dial("--data", "data.path", "D", "Folder of train|validation|test|unlabelled files, one file, or a hub name."),
     Dial(
         "--student",
@@ -59,6 +60,11 @@ DIALS = (
     Dial("--max-mb", "export.max_mb", "MB", "Gate: size of the artefact, vocabulary included."),
     Dial("--max-drop", "export.max_drop", "POINTS", "Gate: most points that INT8 may lose (default: 0.5)."),
     Dial("--store", "store", "DIR", "Folder of teachers and targets, shared by runs (default: .store beside RUN)."),
+    Dial("--max-requests", "teacher.max_requests", "N", "An endpoint: most requests now, retries included."),
+    Dial("--max-cost", "teacher.max_cost", "MONEY", "An endpoint: most money for all its answers to these rows."),
+    Dial("--price-in", "teacher.price_in", "MONEY", "An endpoint: a million tokens read."),
+    Dial("--price-out", "teacher.price_out", "MONEY", "An endpoint: a million tokens written."),
+    Dial("--key-env", "teacher.key_env", "NAME", "Environment variable of its key (OPENAI_API_KEY); none: no key."),
     Dial("--track", "train.track", "NAME", "An accelerate tracker, such as tensorboard."),
     Dial("--calls-per-day", "evaluation.calls_per_day", "N", "Expected load, for the break-even."),
     Dial(

@@ -125,6 +125,7 @@ def distill(
     Examples:
       understudy distill --teacher ./my-bert --data ./tickets --student static --out runs/tickets
       understudy distill --teacher cnn --data ./digits --student mlp --max-mb 1 --set train.batch_size=64
+      understudy distill --teacher https://HOST/v1 --model NAME --data ./tickets --student static --max-requests 5000
       understudy distill --recipe tickets.yaml --temperature auto --seeds 3 --out runs/tickets-3
     """
     from understudy.pipeline.recipe import load_recipe

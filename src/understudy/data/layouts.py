@@ -122,7 +122,7 @@ def infer(table: Table, layouts: Mapping[str, Layout], *, text: str, image: str,
     if (words := tagged(table, text=text, label=label)) is not None and "token-classification" in layouts:
         why = f'train has words in column "{words[0]}" and, in column "{words[1]}", a tag for each'
         return "token-classification", f"the task is token-classification: {why}"
-    if set(there) == {"prompt", "completion"} and "causal-lm" in layouts:
+    if {"prompt", "completion"} <= set(there) and not {text, label} & set(there) and "causal-lm" in layouts:
         return "causal-lm", "the task is causal-lm: train has prompts and completions"
     if there == (text,) and "sentence-embedding" in layouts:
         return "sentence-embedding", "the task is sentence-embedding: train has texts, and no other column"

@@ -10,6 +10,7 @@ from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
 from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError, choices
+from understudy.pipeline.asking import refuse_endpoint
 from understudy.pipeline.defaults import AUTO, BUILT_IN, FAMILIES, TREES
 from understudy.pipeline.objective import entries, reads_only_logits, refuse_silence, refuse_terms
 from understudy.pipeline.recipe import Objective, Recipe, Student, with_values
@@ -33,6 +34,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
         TeacherError: a built-in image teacher where there are no images.
         UsageError: a tracker that is not there.
     """
+    refuse_endpoint(recipe)
     check_tracker(recipe.train.track)
     _refuse_unchosen(recipe)
     refuse_terms(recipe)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from understudy.errors import RecipeError, choices
+from understudy.pipeline import texts
 from understudy.pipeline.objective import SHORTHAND, entries, reads_only_logits
 from understudy.pipeline.recipe import Recipe, with_values
 from understudy.tasks import TASKS, task_named
@@ -70,6 +71,7 @@ def resolved(recipe: Recipe, task: str, *, metric: str) -> Recipe:
     Raises:
         RecipeError: a family that cannot do the task.
     """
+    recipe = with_values(recipe, texts.decided(recipe, task))
     families = {**FAMILIES[task], AUTO: {}}
     if recipe.student.family not in families:
         raise RecipeError(

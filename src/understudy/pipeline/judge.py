@@ -99,8 +99,9 @@ def judge(
         train_seconds=sum(facts["seconds"] for name, facts in learnt.items() if name.startswith(("student", "step"))),
         twin_seconds=sum(facts["seconds"] for name, facts in learnt.items() if name.startswith("twin")),
         calls_per_day=recipe.evaluation.calls_per_day,
-        teacher_cost_per_million=recipe.evaluation.teacher_cost_per_million,
-        teacher_per_second=speed["teacher"],
+        teacher_cost_per_million=recipe.evaluation.teacher_cost_per_million or _paid(cast.teacher),
+        # what an endpoint's call costs is no time of this machine
+        teacher_per_second=None if cast.teacher.account else speed["teacher"],
         artefact_per_second=speed["artefact"],
         **(
             {"machine_price_per_hour": recipe.evaluation.machine_cost_per_hour}
@@ -192,6 +193,13 @@ def _baseline(material: Material, fitted: baselines.Baseline) -> Scored:
         fitted.name, fitted.predict(splits.test.inputs), splits.test.labels,
         validation_logits=fitted.validation, validation_labels=splits.validation.labels, answer=material.task.answer,
     )  # fmt: skip
+
+
+def _paid(teacher: Loaded) -> float | None:
+    """What a million answers of an endpoint cost, by those that were paid for; None where there are no prices."""
+    account = teacher.account() if teacher.account is not None else {}
+    cost, answers = account.get("cost"), account.get("answers")
+    return 1e6 * cost / answers if cost and answers else None
 
 
 def _on_validation(material: Material, scores: Array) -> float:

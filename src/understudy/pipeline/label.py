@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from understudy.pipeline.material import Material
 from understudy.pipeline.samples import identity as identity_of_samples
 from understudy.pipeline.samples import sampled, scorer_of
 from understudy.targets import Store, fingerprint
+from understudy.targets.signals import numbers
 from understudy.teachers import Loaded, verify_tokens
 from understudy.teachers.label import Logits
 
 VERIFIED = 32  # rows that are scored again after every labelling
+MASS = "mass"  # the signal beside an endpoint's logits (`Loaded.beside`)
 
 
 def identity_of(material: Material, teacher: Loaded) -> dict[str, str]:
@@ -50,13 +54,14 @@ def label(material: Material, teacher: Loaded) -> Facts:
     rows = labelled_rows(material)
     tokens = sampled(material.recipe)
     score: Any = scorer_of(material, teacher, rows) if tokens else teacher.scorer(rows.inputs)
+    told = partial(progress.advance, model="teacher")
     began = time.perf_counter()
     calls = store.write(
         rows.keys,
         score,
         shard_rows=256 if tokens else 2048,
         dtype="given" if tokens else "float32",
-        on_progress=lambda done, total: progress.advance(done, total, model="teacher"),
+        on_progress=None if teacher.account else told,  # an endpoint says more, after each answer
         on_stop=material.journal.should_stop,
     )
     if store.missing(rows.keys):
@@ -76,6 +81,7 @@ def label(material: Material, teacher: Loaded) -> Facts:
         "verified": verified,
         "notes": list(store.notes),
         "agreement": _agreement(store, material),
+        **({"mass": _mass(store, rows.keys)} if MASS in store.stats()["signals"] else {}),
     }
 
 
@@ -92,6 +98,12 @@ def labelled_rows(material: Material) -> Examples:
     if sampled(material.recipe):  # of validation sums are wanted, which are asked for
         return material.shown
     return Examples.join([material.shown, material.splits.validation])
+
+
+def _mass(store: Store, keys: Sequence[str]) -> Facts:
+    """Of what an endpoint says, how much lies on labels: mean, least, and the share of rows with less than half."""
+    seen = numbers(store.read(keys, signals=[MASS])[MASS])
+    return {"mean": float(seen.mean()), "least": float(seen.min()), "below_half": float((seen < 0.5).mean())}
 
 
 def _agreement(store: Store, material: Material) -> float | None:

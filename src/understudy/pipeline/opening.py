@@ -9,6 +9,7 @@ from pathlib import Path
 
 from understudy.errors import RecipeError, StoreError, UsageError
 from understudy.files import write_text
+from understudy.pipeline.asking import FREE
 from understudy.pipeline.journal import LOCK, Journal, only_one
 from understudy.pipeline.progress import Progress
 from understudy.pipeline.recipe import Recipe, difference, load_recipe, to_yaml
@@ -92,6 +93,9 @@ def _refuse_other_recipe(recipe: Recipe, out: Path) -> None:
         write_text(out / ASKED, to_yaml(recipe))
         return
     changed = difference(asked(out), recipe)
+    if changed and all(line.startswith(tuple(f"{key}:" for key in FREE)) for line in changed):
+        write_text(out / ASKED, to_yaml(recipe))
+        return
     if changed:
         raise RecipeError(
             f"{out} holds a run of another recipe ({'; '.join(changed[:6])}): use another --out, or --fresh to start "

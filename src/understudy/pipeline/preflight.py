@@ -15,6 +15,7 @@ from understudy import students
 from understudy.data import Examples, Splits, leaks
 from understudy.data.feed import Feed
 from understudy.encoding import PairEncoder
+from understudy.pipeline import asking
 from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.apprentice import apprentice, peers
 from understudy.pipeline.before import decode
@@ -54,6 +55,8 @@ _NOTHING = {
 def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dict[str, Any]:
     """Looks at data, teacher, labels, objective, sizes and time; writes nothing.
 
+    Of a teacher that is an endpoint nothing is asked: ``endpoint`` says what a run would ask and at most pay.
+
     Returns:
         ``task``, ``data``, ``teacher``, ``majority``, ``labels``, ``tokenizer``, ``leaks``, ``terms``, ``sizes``,
         ``forecast``, ``choice`` (of ``student: auto``; else None), ``notes``.
@@ -79,6 +82,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         material = material.with_recipe(recipe)
         notes.append(choice["why"])
     metric = METRICS[str(recipe.evaluation.metric)]
+    endpoint = asking.forecast(material) if asking.is_endpoint(recipe.teacher.path) else None
     material = fitted(material, teacher)
     some = some_rows(material, SAMPLE)
     began = time.perf_counter()
@@ -87,7 +91,9 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
     some = heard(some, logits) if splits.couples else some
     nothing = next(material.baselines(teacher.encoder)).predict(some.inputs)
     majority, score = material.measured(some, nothing), material.measured(some, logits)
-    if trains:
+    if endpoint is not None:
+        notes.append(asking.said_of(endpoint))
+    elif trains:
         notes.append(
             "the teacher's head is not trained yet, so its score means nothing: it is trained in the run first"
         )
@@ -109,8 +115,9 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         "data": {name: len(getattr(splits, name) or ()) for name in ("train", "validation", "test", "unlabelled")},
         "teacher": {
             "model": teacher.description,
-            f"{metric.name} on {len(some)} validation rows": None if trains else round(score, 4),
+            f"{metric.name} on {len(some)} validation rows": None if trains or endpoint else round(score, 4),
         },
+        **({"endpoint": endpoint} if endpoint else {}),
         "majority": round(majority, 4),
         "labels": _labels(splits, teacher),
         "tokenizer": _reading(teacher, kind.encoder),

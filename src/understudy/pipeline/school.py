@@ -13,6 +13,7 @@ from torch import nn
 from understudy import students
 from understudy.data.feed import Feed
 from understudy.errors import RecipeError
+from understudy.files import new_folder
 from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.apprentice import kind_of, kind_of_step, peers
 from understudy.pipeline.journal import Facts
@@ -23,6 +24,7 @@ from understudy.pipeline.recipe import Recipe, Step, with_values
 from understudy.pipeline.samples import live
 from understudy.pipeline.steps import TEACHER, of_step, started_from
 from understudy.pipeline.teach import FAMILIES, open_given, untrained
+from understudy.pipeline.texts import texts_alone
 from understudy.teachers import Loaded, given
 from understudy.training import Distillation
 
@@ -81,6 +83,10 @@ class School:
             for role in roles:
                 where = place(self.material, role, seed)
                 learning = partial(self._learn, role, seed, where)
+                if role == "twin" and "student" in roles and texts_alone(recipe):
+                    learning = partial(
+                        self._same, learnt[f"student.{seed}"], place(self.material, "student", seed), where
+                    )
                 learnt[f"{role}.{seed}"] = journal.stage(
                     f"train-{role}-{seed}", [*inputs, *dials(recipe), role, str(seed)], learning, outputs=[where]
                 )
@@ -122,6 +128,12 @@ class School:
             )
         start = None if recipe.student.start is None else self.step_folder(recipe.student.start, seed)
         return learn(self._rooms[""], recipe, role=role, seed=seed, folder=folder, start=start)
+
+    def _same(self, facts: Facts, source: Path, folder: Path) -> Facts:
+        """What the student's own training would give again."""
+        with new_folder(folder) as draft:
+            shutil.copytree(source, draft, dirs_exist_ok=True)
+        return {**facts, "seconds": 0.0}
 
     def _learn_step(self, step: Step, recipe: Recipe, seed: int) -> Facts:
         material = self.material.with_recipe(recipe)

@@ -58,8 +58,27 @@ class Teacher(Section):
 
     path: Name | None = Field(
         None,
-        description="Folder or hub name of a transformers model; or what is built in: cnn, mlp (images), boosting "
-        "(tables).",
+        description="Folder or hub name of a transformers model; what is built in: cnn, mlp (images), boosting "
+        "(tables); or the base URL of an OpenAI-compatible endpoint that labels texts.",
+    )
+    model: Name | None = Field(None, description="An endpoint's name of the model.")
+    instruction: Name | None = Field(
+        None, description="What an endpoint is told before the list of labels; a plain question when unset."
+    )
+    quality: Literal["auto", "full", "top", "votes"] = Field(
+        "auto",
+        description="What an endpoint must say of a row: full, the log-probability of every label; top, of the "
+        "likeliest; votes, one label; auto: the best that three rows show, and then no less.",
+    )
+    max_requests: Count | None = Field(None, description="Most requests to an endpoint by one call, retries included.")
+    max_cost: float | None = Field(None, ge=0, description="Most money for all answers of an endpoint to these rows.")
+    price_in: float | None = Field(None, ge=0, description="Price of a million tokens that an endpoint reads.")
+    price_out: float | None = Field(None, ge=0, description="Price of a million tokens that an endpoint writes.")
+    concurrency: Count = Field(8, description="Most requests under way at once.")
+    timeout: Positive = Field(120.0, description="Seconds until a request is given up.")
+    retries: int = Field(4, ge=0, description="Tries after a rate limit or an error of the server.")
+    key_env: Name = Field(
+        "OPENAI_API_KEY", description="Environment variable that holds an endpoint's key; none: it wants no key."
     )
     fine_tune: Literal["auto", "always", "never"] = Field(
         "auto", description="Train the teacher on the data first; auto: when its head does not fit the labels."
@@ -148,7 +167,8 @@ class Student(Section):
     folder: Name | None = Field(
         None,
         description="cut: folder of an encoder that it is cut from in the teacher's place, such as RUN/student of a "
-        "masked-language-model; unset layers are then all of its layers.",
+        "masked-language-model; unset layers are then all of its layers. A causal-lm without a teacher starts "
+        "there and learns from texts alone.",
     )
     spread: Literal["uniform", "first", "last"] = Field(
         "uniform", description="cut: which layers so many are: evenly spread, the first or the last."

@@ -32,6 +32,7 @@ from understudy.pipeline.samples import identity
 from understudy.pipeline.school import School, dials, place, rehearse, seeds
 from understudy.pipeline.ship import ship
 from understudy.pipeline.teach import teach, untaught
+from understudy.pipeline.texts import judged
 from understudy.pipeline.vectors import fitted, with_heard
 from understudy.pipeline.views import FILE as VIEWS
 from understudy.pipeline.views import make_views, read_views, said_of_views
@@ -245,6 +246,8 @@ def _perform(
     notes = [*splits.notes, *([choice["why"]] if choice else []), *loaded.notes, *kind.notes]
     notes += [*([made["note"]] if made["rows"] else []), *tuned["notes"], *exported["notes"]]
     facts = _facts(material, loaded, data, measured, exported, notes) | _taught(material, learnt, chosen)
+    if loaded.account is not None:
+        facts["endpoint"] = {**loaded.account(), "mass": labelled.get("mass")}
     run = Run(folder, facts | ({"choice": choice} if choice else {}))
     _report(run, exported)
     if not exported["passed"]:
@@ -334,6 +337,7 @@ def _evaluate(material: Material, cast: Cast, learnt: dict[str, Facts], labelled
             f" What ships is the best of {several} models on validation; the twin is one model, so that a part of the "
             "difference may be the luck of the draw."
         )
+    judged(facts, material.recipe)
     write_json(
         material.folder / "evidence.json",
         evidence(material, scored, learnt=learnt, taught=taught, chosen=cast.chosen),

@@ -11,6 +11,7 @@ import numpy as np
 
 from understudy.errors import StoreError, TeacherError
 from understudy.files import read_json, sealed
+from understudy.pipeline.asking import is_endpoint
 from understudy.pipeline.journal import Facts, Journal
 from understudy.pipeline.label import VERIFIED, identity_of, labelled_rows
 from understudy.pipeline.material import Material
@@ -157,6 +158,8 @@ def _teacher(material: Material) -> Loaded:
         return teach(material)[0]
     if facts.get("folder") is not None:
         return reopened(material, material.store / facts["folder"], ())
+    if is_endpoint(material.recipe.teacher.path):
+        return teach(material)[0]
     loaded, fresh = untaught(material)
     if fresh:
         raise TeacherError(f"the teacher of {material.folder} was never trained: understudy teach trains it")

@@ -21,6 +21,7 @@ from understudy.encoding import CausalEncoder, MaskedEncoder, PassageEncoder, Pi
 from understudy.encoding.masked import SHARE
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
+from understudy.pipeline import asking, texts
 from understudy.pipeline.cuts import Cut
 from understudy.pipeline.defaults import BUILT_IN, TREES
 from understudy.pipeline.journal import Facts
@@ -63,6 +64,9 @@ def _single(material: Material, *, cut: bool = True) -> tuple[Loaded, Facts]:
     if recipe.path == TREES:
         loaded = trees(material)
         return loaded, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(loaded.notes)}
+    if asking.is_endpoint(recipe.path):
+        loaded = asking.asked(material)
+        return loaded, {"folder": None, "trained": False, "seconds": 0.0, "history": [], "notes": list(loaded.notes)}
     if recipe.path in FAMILIES:
         loaded = untrained(material)
         _refuse_student(material, loaded, cut=cut)
@@ -91,11 +95,16 @@ def _met(material: Material, given: Loaded) -> Loaded:
 
 
 def untaught(material: Material) -> tuple[Loaded, bool]:
-    """The teacher as far as it is there before anything is trained, and whether any of it will be trained."""
+    """The teacher as far as it is there before anything is trained, and whether any of it will be trained.
+
+    Nothing is asked of an endpoint: equal shares stand in its place.
+    """
     recipe = material.recipe.teacher
     if recipe.members is None:
         if recipe.path == TREES:
             return trees(material), False
+        if asking.is_endpoint(recipe.path):
+            return asking.silent(material), False
         loaded = untrained(material) if recipe.path in FAMILIES else open_given(material)
         return loaded, loaded.fresh_head
     refuse(material)
@@ -147,8 +156,9 @@ def open_given(material: Material) -> Loaded:
     recipe, names = material.recipe.teacher, material.splits.label_names
     if recipe.path is None:
         raise TeacherError(
-            "a run needs a teacher: --teacher FOLDER (a saved transformers model), cnn or mlp for images, or boosting "
-            "for tables"
+            "a run needs a teacher: --teacher FOLDER (a saved transformers model) or URL (an endpoint that labels "
+            "texts), cnn or mlp for images, or boosting for tables; a causal-lm can learn from texts alone: "
+            "--set student.folder=FOLDER"
         )
     head = {"auto": "auto", "always": "new", "never": "keep"}[recipe.fine_tune]
     limit = material.recipe.data.limit
@@ -167,7 +177,11 @@ def open_given(material: Material) -> Loaded:
             f"teacher {recipe.path} has no trained head for these labels, and teacher.fine_tune is never: "
             "a head that was just initialised is never used as a teacher; use --set teacher.fine_tune=auto"
         )
-    return _shortened(loaded, material)
+    loaded = _shortened(loaded, material)
+    if texts.texts_alone(material.recipe):
+        was = f"the student before it learnt ({loaded.description})"
+        return replace(loaded, description=was, notes=(texts.NOTE, *loaded.notes))
+    return loaded
 
 
 def origin(material: Material, teacher: Loaded) -> Loaded:

@@ -18,6 +18,7 @@ from understudy.teachers.label import Inputs, Logits, Scorer, score_rows, scorer
 from understudy.teachers.labels import Alignment
 
 Ask = Callable[[Inputs], np.ndarray]
+Beside = Callable[[Inputs], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,8 @@ class Loaded:
         own_labels: the names of its columns, of a teacher that has yet to meet the data (``teachers.settle``).
         speed: threads -> ``latency_ms`` and ``throughput_per_s`` of a teacher that keeps its own time, as asking it
             again would cost money (``teachers.endpoint``).
+        account: who was asked and what it cost, for run.json, of a teacher that costs money.
+        beside: raw columns -> further signals [N, ...] of rows that were just asked about, stored with their logits.
         members: of a teacher that is several (``teachers.ensemble``).
         space: what is averaged over them.
     """
@@ -57,6 +60,8 @@ class Loaded:
     bytes: int | None = None
     own_labels: tuple[str, ...] = ()
     speed: Callable[[int], dict[str, Any]] | None = field(default=None, repr=False)
+    account: Callable[[], dict[str, Any]] | None = field(default=None, repr=False)
+    beside: Beside | None = field(default=None, repr=False)
     members: tuple[Member, ...] = ()
     space: str = "probabilities"
 
@@ -82,13 +87,18 @@ class Loaded:
         return said
 
     def scorer(self, inputs: Inputs) -> Scorer:
-        """A function ``score(rows) -> {"logits": float32 [n, K]}`` for the target store, which looks for NaN itself."""
+        """A function ``score(rows) -> {"logits": float32 [n, K]}`` for the target store, which looks for NaN itself.
+
+        Where there are further signals (``beside``), they are beside them.
+        """
         if self.ask is None:
             return scorer(self.model, self.encoder, inputs, order=self.label_order)
 
         def score(rows: Sequence[int]) -> dict[str, Logits]:
             fields = self.encoder.fields
-            return {"logits": self._asked({name: [inputs[name][row] for row in rows] for name in fields})}
+            some = {name: [inputs[name][row] for row in rows] for name in fields}
+            said: dict[str, Logits] = {"logits": self._asked(some)}
+            return said if self.beside is None else said | self.beside(some)
 
         return score
 
