@@ -8,6 +8,7 @@ is told: a text that changes with the clock has no stored targets and no second 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
@@ -134,7 +135,7 @@ class Template:
     def _compiled(self) -> Any:
         why = "rendering a conversation by its chat template"
         require("jinja2", package="jinja2", why=why)
-        if tuple(map(int, version("jinja2").split(".")[:3])) < (3, 1, 6):
+        if tuple(map(int, re.findall(r"\d+", version("jinja2"))[:3])) < (3, 1, 6):
             raise UsageError(
                 f"{why} needs jinja2 3.1.6, older ones let a template out of its box, got {version('jinja2')}"
             )
