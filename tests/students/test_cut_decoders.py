@@ -182,6 +182,11 @@ def test_decoders_of_other_parts_are_refused_with_what_was_looked_for() -> None:
     fused = hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**sizes, intermediate_size=32))
     with pytest.raises(UsageError, match="one query projection was looked for"):
         cut(fused, 2, width=8)
+    gemma = hf.GemmaForCausalLM(hf.GemmaConfig(**sizes, intermediate_size=32, num_key_value_heads=2, head_dim=8))
+    with pytest.raises(UsageError, match=r"cannot lose width: model.embed_tokens.scalar_embed_scale follows from it"):
+        cut(gemma, 2, width=8)
+    units: Any = cut(gemma, 2, feed_forward=16)
+    assert units.config.intermediate_size == 16
     across = hf.GPT2Config(vocab_size=V, n_embd=16, n_layer=2, n_head=2, add_cross_attention=True)
     with pytest.raises(UsageError, match="cannot be narrowed"):
         cut(hf.GPT2LMHeadModel(across), 2, width=8)

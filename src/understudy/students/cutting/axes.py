@@ -88,6 +88,7 @@ class Axes:
     feed_key: str
     tied: bool
     free: bool
+    scaled: str
 
     @property
     def group(self) -> int:
@@ -149,6 +150,7 @@ class Axes:
             feed_key=feed[0],
             tied=tied(model),
             free=rotary(model),
+            scaled=scaled(model, **doubled, **dict([feed])),
         )
 
 
@@ -158,13 +160,7 @@ def moved(model: nn.Module, **sizes: int) -> dict[str, tuple[int, ...]]:
     Raises:
         UsageError: a model that its class does not build again from its config.
     """
-    whole: Any = model
-    config = copy.deepcopy(whole.config)
-    for key, size in sizes.items():
-        setattr(config, key, size)
-    mine = model.state_dict()
-    with torch.device("meta"):
-        other = type(whole)(config).state_dict()
+    mine, other = model.state_dict(), _built(model, sizes).state_dict()
     if mine.keys() != other.keys():
         odd = sorted(mine.keys() ^ other.keys())
         raise UsageError(
@@ -174,6 +170,27 @@ def moved(model: nn.Module, **sizes: int) -> dict[str, tuple[int, ...]]:
         name: tuple(axis for axis, (a, b) in enumerate(zip(value.shape, other[name].shape, strict=True)) if a != b)
         for name, value in mine.items()
     }
+
+
+def scaled(model: nn.Module, **sizes: int) -> str:
+    """Where in a model a factor follows these entries of its config (Gemma's of its embeddings); "" if nowhere."""
+    others = dict(_built(model, sizes).named_modules())
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, float) and vars(others[path]).get(name, value) != value:
+                return f"{path}.{name}"
+    return ""
+
+
+def _built(model: nn.Module, sizes: Mapping[str, int]) -> nn.Module:
+    """A model of the same class with other entries in its config, without numbers."""
+    whole: Any = model
+    config = copy.deepcopy(whole.config)
+    for key, size in sizes.items():
+        setattr(config, key, size)
+    with torch.device("meta"):
+        built: nn.Module = type(whole)(config)
+    return built
 
 
 def tied(model: nn.Module) -> bool:

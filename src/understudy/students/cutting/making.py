@@ -122,7 +122,13 @@ class Narrow:
     @classmethod
     def of(cls, model: nn.Module, **sizes: int | None) -> Narrow:
         axes = Axes.of(model)
-        return cls(axes, sizes_of(axes, **sizes))
+        found = cls(axes, sizes_of(axes, **sizes))
+        if axes.scaled and found.sizes.width < axes.width:
+            raise UsageError(
+                f"{type(model).__name__} cannot lose width: {axes.scaled} follows from it, so that what is kept would "
+                "count for less: cut layers, heads or feed-forward units, and say its width"
+            )
+        return found
 
     def config(self, config: Any) -> None:
         """Writes the sizes into a config; what was as wide as the model stays so."""
