@@ -187,6 +187,9 @@ def test_decoders_of_other_parts_are_refused_with_what_was_looked_for() -> None:
         cut(gemma, 2, width=8)
     units: Any = cut(gemma, 2, feed_forward=16)
     assert units.config.intermediate_size == 16
+    own = hf.StableLmForCausalLM(hf.StableLmConfig(**sizes, intermediate_size=32, num_key_value_heads=2))
+    with pytest.raises(UsageError, match="1 heads want a width of 8, not 16"):
+        cut(own, 2, width=16, heads=1, initialise=False)
     across = hf.GPT2Config(vocab_size=V, n_embd=16, n_layer=2, n_head=2, add_cross_attention=True)
     with pytest.raises(UsageError, match="cannot be narrowed"):
         cut(hf.GPT2LMHeadModel(across), 2, width=8)

@@ -96,6 +96,8 @@ def cut(
         refuse_rank(student, rank)
     record: dict[str, Any] = {}
     _refuse_parts(model, student, _renamed(model.state_dict(), path, chosen))
+    if shape is not None:
+        shape.refuse_heads(student)
     if initialise:
         weights = model.state_dict()
         if shape is not None:
@@ -139,6 +141,16 @@ class Narrow:
             config.head_dim = sizes.head_size
         if getattr(config, "num_key_value_heads", None) is not None:
             config.num_key_value_heads = sizes.key_heads
+
+    def refuse_heads(self, student: nn.Module) -> None:
+        """Raises where the model's class takes the size of a head from its width, and that is another."""
+        layer, sizes = self.axes.layers[0], self.sizes
+        wanted = sizes.heads * sizes.head_size
+        if not layer.fused and len(student.get_parameter(f"{layer.query}.weight")) != wanted:
+            raise UsageError(
+                f"{type(student).__name__} has heads as large as its width divided by their number, a head keeps its "
+                f"size here, {sizes.head_size}: {sizes.heads} heads want a width of {wanted}, not {sizes.width}"
+            )
 
     def weights(self, model: nn.Module, layers: Sequence[int], rows: Rows, *, choose: str) -> dict[str, Tensor]:
         """The teacher's weights, narrower; those of layers that are left out as they were."""

@@ -57,7 +57,9 @@ def key_heads_of(config: Any) -> int:
 
 def rotary(model: nn.Module) -> bool:
     """Whether positions turn the dimensions of its queries and keys, each by an angle of its own (RoPE)."""
-    return any("Rotary" in type(module).__name__ for module in model.modules())
+    config = getattr(model, "config", None)
+    said = any(getattr(config, key, None) is not None for key in ("rope_parameters", "rotary_dim"))
+    return said or any("Rotary" in type(module).__name__ for module in model.modules())
 
 
 def stretch(rows: Tensor, group: int, size: int) -> Tensor:
