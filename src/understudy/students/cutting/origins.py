@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from understudy.features import layer_stack
-from understudy.students.cutting.axes import Axes, moved
+from understudy.students.cutting.axes import Axes
 from understudy.students.cutting.factors import factors_of
+from understudy.students.cutting.following import moved
 from understudy.students.cutting.making import RECORD
 from understudy.students.cutting.projections import FEED_FORWARD, feed_forward_of, head_size_of, key_heads_of
 from understudy.students.cutting.sizes import Sizes
