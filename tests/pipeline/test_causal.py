@@ -97,7 +97,7 @@ def test_the_artefact_says_how_likely_texts_are(finished: Any, corpus: Path) -> 
 
 
 def test_prompts_with_completions_and_a_llama(tokenizer: Any, corpus: Path, tmp_path: Path) -> None:
-    """Another family, no twin better than chance needed: it runs, and only completions count."""
+    """Another family, narrower, no twin better than chance needed: it runs, and only completions count."""
     from understudy.pipeline import distill
 
     texts = [json.loads(line)["text"].split() for line in (corpus / "train.jsonl").read_text().splitlines()]
@@ -112,10 +112,14 @@ def test_prompts_with_completions_and_a_llama(tokenizer: Any, corpus: Path, tmp_
         {"hard_tokens": {"weight": 0.5}},
     ]
     dials = {"train.epochs": 1, "teacher.fine_tune": "auto", "objective.terms": terms}
-    run = distill(recipe_of(data, folder, **dials), tmp_path / "run")
+    narrow = {"student.layers": 2, "student.width": 16, "student.heads": 2, "student.feed_forward": 40}
+    run = distill(recipe_of(data, folder, **dials, **narrow), tmp_path / "run")
     assert run.facts["task"] == TASK
     assert run.facts["fields"] == ["prompt", "completion"]
     assert {"prompt", "completion", "loss"} <= set(runtime.load(run.folder).predict([rows[0]])[0])
+    inherited = run.facts["models"]["student"]["inheritance"]
+    assert "16 of 32 channels (copied)" in inherited["sentence"]
+    assert "activations on" in inherited["chosen_by"]
 
 
 def test_what_a_teacher_said_is_stored_and_learnt_from(

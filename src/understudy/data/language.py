@@ -1,4 +1,4 @@
-"""Texts that are continued: plain ones, or prompts and what is to be said after them."""
+"""Texts that are continued: plain ones, prompts and what is to be said after them, or conversations."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from understudy.data.layouts import Columns, Layout, need_columns
 from understudy.data.problems import texts
 from understudy.data.split import leak_notes, split_off
 from understudy.data.tables import Table
+from understudy.encoding.chat import ChatProblem, canonical, conversation
 from understudy.errors import DataError
 
-TEXT, PROMPTED = ("text",), ("prompt", "completion")
+TEXT, PROMPTED, CHAT = ("text",), ("prompt", "completion"), "messages"
 LAYOUT = Layout((TEXT, PROMPTED), answer="next", labels=())
 LETTERS = 1000  # of a row, at most: longer texts become several rows
 FEW = 20  # different training rows below which nothing can be said of a language
@@ -28,19 +29,21 @@ def read_language(
 
     A plain text is a row where it has up to 1,000 letters, and otherwise several, cut behind white space; put together
     they are the text. White space at its own end is dropped, so that one that ends in it goes on in another row.
+    Conversations are rows as they are, each as one line of JSON (`encoding.chat.canonical`).
 
     Args:
         tables: ``train`` and perhaps ``validation``, ``test``, ``unlabelled``, whose rows are training rows too.
-        text: what the user calls the column of texts; two names with a comma between them are prompts and completions.
+        text: what the user calls the column of texts or of conversations; two names with a comma between them are
+            prompts and completions.
         seed: of the split.
         shares: of the splits that are not there.
         notes: so far.
 
     Raises:
-        DataError: no such column, an empty text, or too few rows.
+        DataError: no such column, an empty text, a conversation that is none, or too few rows.
     """
     said = list(notes)
-    columns = Columns.find(LAYOUT, tables["train"].columns, text=text, image="", label="")
+    columns = _columns(tables["train"], text)
     read = {name: _rows(table, columns) for name, table in tables.items()}
     more = read.pop("unlabelled", {})
     learnt = _different({name: [*read["train"][name], *more.get(name, ())] for name in columns.inputs})
@@ -58,7 +61,8 @@ def read_language(
         parts["train"], taken = split_off(parts["train"], missing, seed=seed, source=source)
         parts |= taken
         said += [f"{name} is split off {source}: {len(taken[name]):,} rows (by content, seed {seed})" for name in taken]
-    what = "different texts" if tuple(columns.inputs) == TEXT else "prompts with completions"
+    named = {"text": "different texts", CHAT: "conversations", "prompt": "prompts with completions"}
+    what = named[next(iter(columns.inputs))]
     said.append(f"{len(parts['train']):,} {what} to learn from")
     splits = Splits(parts["train"], parts["validation"], parts["test"], None, ())
     return replace(splits, notes=(*said, *leak_notes(splits)))
@@ -83,8 +87,35 @@ def pieces(text: str, most: int = LETTERS) -> Iterator[str]:
         yield text[start:]
 
 
+def _columns(train: Table, text: str) -> Columns:
+    """What is read; a column of lists holds conversations, and so does one of that name."""
+    there = train.columns
+    if text == "text" and CHAT in there and text not in there:
+        return Columns({CHAT: CHAT}, "")
+    if text in there and text != "text" and len(train) and (text == CHAT or isinstance(train.values(text)[0], list)):
+        return Columns({CHAT: text}, "")
+    return Columns.find(LAYOUT, there, text=text, image="", label="")
+
+
+def conversations(table: Table, column: str) -> list[str]:
+    """The conversations of a column, each as one line of JSON.
+
+    Raises:
+        DataError: what is no conversation that ends with the assistant; rows are counted from 1, without a header.
+    """
+    found = []
+    for row, value in enumerate(table.values(column), start=1):
+        try:
+            found.append(canonical(conversation(value)))
+        except ChatProblem as problem:
+            raise DataError(f'{table.source}, row {row:,}: column "{column}": {problem}') from None
+    return found
+
+
 def _rows(table: Table, columns: Columns) -> Rows:
     need_columns(table, columns, {})
+    if CHAT in columns.inputs:
+        return {CHAT: conversations(table, columns.inputs[CHAT])}
     found = {name: texts(table, column) for name, column in columns.inputs.items()}
     if tuple(found) == TEXT:
         return {"text": [part for one in found["text"] for part in pieces(one.rstrip())]}

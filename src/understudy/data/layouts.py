@@ -124,6 +124,8 @@ def infer(table: Table, layouts: Mapping[str, Layout], *, text: str, image: str,
         return "token-classification", f"the task is token-classification: {why}"
     if {"prompt", "completion"} <= set(there) and not {text, label} & set(there) and "causal-lm" in layouts:
         return "causal-lm", "the task is causal-lm: train has prompts and completions"
+    if "messages" in there and text not in there and "causal-lm" in layouts and _talks(table, "messages"):
+        return "causal-lm", "the task is causal-lm: train has conversations"
     if there == (text,) and "sentence-embedding" in layouts:
         return "sentence-embedding", "the task is sentence-embedding: train has texts, and no other column"
     if text not in there and usual_pair(there) is None and "," not in text:
@@ -175,6 +177,12 @@ def answered(table: Table, *, text: str, label: str) -> bool:
         return False
     wanted = {*columns.inputs.values(), columns.label}
     return wanted <= set(table.columns) and looks_answered(table.values(columns.label))
+
+
+def _talks(table: Table, column: str) -> bool:
+    """Whether a column holds lists of messages."""
+    rows = [row for row in table.values(column)[:100] if row is not None]
+    return bool(rows) and all(isinstance(row, list) and row and isinstance(row[0], dict) for row in rows)
 
 
 def _is_table(table: Table, rest: Sequence[str]) -> bool:

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from understudy.encoding.features import RowError, padded, text_columns
+from understudy.encoding.chat import ChatProblem, Template, conversation
+from understudy.encoding.features import RowError, columns, padded, text_columns
 from understudy.encoding.masked import NOWHERE, weighed
 from understudy.encoding.subwords import FILE, SubwordEncoder
 from understudy.errors import UsageError
 from understudy.files import content_hash
 from understudy.ragged import Ragged
 
-TEXT, PROMPTED = ("text",), ("prompt", "completion")
+TEXT, PROMPTED, CHAT = ("text",), ("prompt", "completion"), ("messages",)
 _HELD = 1 << 26  # logits that are held at once where rows are only measured: 256 MB
 Array = np.ndarray[Any, Any]
 
@@ -27,13 +28,15 @@ class Spoken:
 
     Attributes:
         ids: of every sub-word: start, prompt, what is said, end.
-        first: int64 [N], the position of the first token that counts; those behind it count too.
+        first: int64 [N], the position of the first token that counts; those behind it count too, but for
+        said: of conversations the positions of all tokens that count; None of others.
         size: int64 [N], UTF-8 bytes of the text that counts.
     """
 
     ids: Ragged
     first: Array
     size: Array
+    said: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,7 +48,7 @@ class Spoken:
 
 
 class CausalEncoder:
-    """Sub-word ids of plain texts, or of prompts and their completions, each token to be said after those before it.
+    """Sub-word ids of texts, prompts and completions, or conversations, each token to be said after those before it.
 
     Of a plain text every token counts that has one before it; of a prompt and its completion those of the completion
     alone, which is a sequence of sub-words of its own, as it is when a model writes it. The end is said too, whatever
@@ -53,13 +56,18 @@ class CausalEncoder:
     so), nor has one that is longer than the limit. A completion always ends. A prompt that leaves it no room loses its
     beginning.
 
+    Of a conversation every turn of the assistant counts, with the mark that ends it. Its ids are those of the text that
+    its chat template makes of it, as a whole, and nothing is put before or behind. Longer than the limit it loses its
+    end, and its beginning instead where the assistant would not have come to speak.
+
     Args:
         tokenizer: a ``tokenizers.Tokenizer``; it is copied.
         limit: the most ids a row may have.
         start: ids that every row begins with; where there are none the first token of a plain text does not count.
         end_id: what a text ends with; None: nothing.
         padding_id: what fills short rows in a batch.
-        fields: ``("text",)`` or ``("prompt", "completion")``.
+        fields: ``("text",)``, ``("prompt", "completion")`` or ``("messages",)``.
+        template: of conversations.
     """
 
     kind = "causal"
@@ -73,13 +81,17 @@ class CausalEncoder:
         end_id: int | None = None,
         padding_id: int = 0,
         fields: Sequence[str] = TEXT,
+        template: Template | None = None,
     ) -> None:
-        if tuple(fields) not in (TEXT, PROMPTED):
-            raise UsageError(f"a decoder reads text, or prompt and completion, got {', '.join(fields)}")
+        if tuple(fields) not in (TEXT, PROMPTED, CHAT):
+            raise UsageError(f"a decoder reads text, prompt and completion, or messages, got {', '.join(fields)}")
+        if (template is None) == (tuple(fields) == CHAT):
+            raise UsageError("a chat template is for messages, and messages want one")
         if limit < len(start) + 2:
             raise UsageError(f"a limit of {limit} ids leaves no room for text")
         self._inner = SubwordEncoder(tokenizer, limit=1 << 20, token_types=False, padding_id=padding_id)
         self.limit, self.fields, self.padding_id = int(limit), tuple(fields), int(padding_id)
+        self.template = template
         self.start, self.end_id = tuple(map(int, start)), None if end_id is None else int(end_id)
         self.size: int = self._inner.size
 
@@ -99,11 +111,13 @@ class CausalEncoder:
         return max(1, _HELD // (self.limit * self.size))
 
     def encode(self, inputs: Mapping[str, Sequence[Any]]) -> Spoken:
-        """Ids of every row. Raises RowError where a row holds no text."""
-        columns = text_columns(inputs, self.fields)
+        """Ids of every row. Raises RowError where a row holds no text, or no conversation that the template shows."""
+        if self.fields == CHAT:
+            return self._conversations(columns(inputs, CHAT)[0])
+        each = text_columns(inputs, self.fields)
         read = self._prompted if self.fields == PROMPTED else self._plain
-        found = [read(row, *texts) for row, texts in enumerate(zip(*columns, strict=True))]
-        ids = Ragged.of([np.array(one[0], np.int32) for one in found], np.zeros(0, np.int32))
+        found = [read(row, *texts) for row, texts in enumerate(zip(*each, strict=True))]
+        ids = _ragged([one[0] for one in found])
         cut = np.array([one[3] for one in found], bool)
         first, size = (np.array([one[place] for one in found], np.int64) for place in (1, 2))
         return Spoken(Ragged(ids.values, ids.offsets, None, cut), first, size)
@@ -127,10 +141,7 @@ class CausalEncoder:
         rows = np.asarray(indices, np.int64)
         some = features.ids.take(rows)
         ids, mask = padded(some, self.padding_id)
-        counted = np.maximum(some.lengths - features.first[rows], 0)
-        behind = np.arange(max(1, int(counted.max(initial=1))))[None, :]
-        there = behind < counted[:, None]
-        next_ones = np.where(there, features.first[rows][:, None] + behind, 1)
+        next_ones, there = _next_ones(features, rows, some.lengths)
         said = np.where(there, np.take_along_axis(ids, np.minimum(next_ones, ids.shape[1] - 1), axis=1), NOWHERE)
         places = np.where(there, next_ones - 1, 0)
         return {"input_ids": ids, "attention_mask": mask.astype(np.int64), "places": places}, said
@@ -159,8 +170,12 @@ class CausalEncoder:
 
     def counts(self, features: Spoken) -> Array:
         """int64 [V]: how often each token is to be said."""
-        place = np.arange(len(features.ids.values)) - np.repeat(features.ids.offsets[:-1], features.ids.lengths)
-        counted = features.ids.values[place >= np.repeat(features.first, features.ids.lengths)]
+        starts = features.ids.offsets[:-1]
+        if features.said is not None:
+            counted = features.ids.values[np.repeat(starts, features.said.lengths) + features.said.values]
+        else:
+            place = np.arange(len(features.ids.values)) - np.repeat(starts, features.ids.lengths)
+            counted = features.ids.values[place >= np.repeat(features.first, features.ids.lengths)]
         return np.bincount(counted, minlength=self.size).astype(np.int64)
 
     def save(self, folder: Path) -> dict[str, Any]:
@@ -173,17 +188,20 @@ class CausalEncoder:
         """The encoder that `save` wrote."""
         names = ("limit", "start", "end_id", "padding_id", "fields")
         settings = {name: entry[name] for name in names}
+        if "template" in entry:
+            settings["template"] = Template(**entry["template"])
         inner = SubwordEncoder.load(folder, {**entry, "fields": list(TEXT), "token_types": False})
         return cls(inner.tokenizer, **settings)
 
     def with_limit(self, limit: int) -> CausalEncoder:
         """The same with room for so many ids."""
-        return CausalEncoder(self._inner.tokenizer, **{**self._settings(), "limit": limit})
+        return CausalEncoder(self._inner.tokenizer, **{**self._settings(), "limit": limit, "template": self.template})
 
     def _settings(self) -> dict[str, Any]:
+        more = {} if self.template is None else {"template": self.template.settings}
         return {
             "limit": self.limit, "start": list(self.start), "end_id": self.end_id, "padding_id": self.padding_id,
-            "fields": list(self.fields),
+            "fields": list(self.fields), **more,
         }  # fmt: skip
 
     def _read(self, row: int, column: str, text: str) -> Any:
@@ -191,6 +209,43 @@ class CausalEncoder:
         if not found.ids:
             raise RowError(row, column, "a text without a sub-word")
         return found
+
+    def _conversations(self, rows: Sequence[Any]) -> Spoken:
+        found = []
+        for row, value in enumerate(rows):
+            try:
+                found.append(self._conversed(value))
+            except ChatProblem as problem:
+                raise RowError(row, CHAT[0], str(problem)) from None
+        ids, said = _ragged([one[0] for one in found]), _ragged([one[1] for one in found])
+        size = np.array([one[2] for one in found], np.int64)
+        cut = np.array([one[3] for one in found], bool)
+        first = np.array([one[1][0] if one[1] else 1 for one in found], np.int64)
+        return Spoken(Ragged(ids.values, ids.offsets, None, cut), first, size, said)
+
+    def _conversed(self, value: Any) -> tuple[list[int], list[int], int, bool]:
+        """Ids, which of them count, the bytes of what counts, and whether something was lost."""
+        template = self.template
+        assert template is not None
+        text, turns = template.spans(conversation(value))
+        found = self.tokenizer.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
+        # a token that reaches over the beginning of a turn is said by whoever takes the turn
+        spoken: list[list[int]] = [
+            [place for place, (start, stop) in enumerate(found.offsets) if place and stop > turn[0] and start < turn[1]]
+            for turn in turns
+        ]
+        first = min((place for places in spoken for place in places), default=0)
+        begin = 0 if first < self.limit else len(found.ids) - self.limit
+        ids = found.ids[begin : begin + self.limit]
+        said: list[int] = []
+        size = 0
+        for (start, _, content), places in zip(turns, spoken, strict=True):
+            kept = [place for place in places if begin < place < begin + self.limit]
+            whole, said = len(kept) == len(places), [*said, *(place - begin for place in kept)]
+            if kept:
+                between = (start, content) if whole else (found.offsets[kept[0]][0], found.offsets[kept[-1]][1])
+                size += _bytes(text[max(start, between[0]) : min(content, between[1])])
+        return ids, said, size, len(ids) < len(found.ids)
 
     def _end(self) -> list[int]:
         return [] if self.end_id is None else [self.end_id]
@@ -221,3 +276,17 @@ class CausalEncoder:
 
 def _bytes(text: str) -> int:
     return len(text.encode("utf-8", "replace"))
+
+
+def _ragged(rows: list[list[int]]) -> Ragged:
+    return Ragged.of([np.array(row, np.int32) for row in rows], np.zeros(0, np.int32))
+
+
+def _next_ones(features: Spoken, rows: Array, lengths: Array) -> tuple[Array, Array]:
+    """Positions of the tokens that count, int64 [N, P], 1 behind a row's last; and bool [N, P], which are there."""
+    if features.said is not None:
+        return padded(features.said.take(rows), 1)
+    counted = np.maximum(lengths - features.first[rows], 0)
+    behind = np.arange(max(1, int(counted.max(initial=1))))[None, :]
+    there = behind < counted[:, None]
+    return np.where(there, features.first[rows][:, None] + behind, 1), there

@@ -115,7 +115,8 @@ class Cut:
         """A batch as the model itself takes it: pixels as the teacher's wrapper hands them on."""
         model = self.teacher.model
         if isinstance(model, students.MaskedLM):
-            return {name: values for name, values in batch.items() if name != "places"}
+            more = {"logits_to_keep": np.zeros(0, np.int64)} if getattr(model, "linear", False) else {}
+            return {name: values for name, values in batch.items() if name != "places"} | more
         if not isinstance(model, students.Normalised):
             return batch
         with torch.no_grad():

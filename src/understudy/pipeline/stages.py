@@ -370,7 +370,7 @@ def _task_of(data: Splits) -> str:
     if data.train.labels.dtype.kind == "O":
         return "question-answering" if "context" in data.train.inputs else "token-classification"
     if data.train.labels.ndim == 2:
-        if "completion" in data.train.inputs:
+        if {"completion", "messages"} & set(data.train.inputs):
             return "causal-lm"
         return "multi-label" if data.label_names else "masked-language-model"
     return "pair-classification" if data.pairs else "text-classification"

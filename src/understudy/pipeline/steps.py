@@ -11,7 +11,7 @@ from understudy.pipeline.cuts import depth_of_cut
 from understudy.pipeline.defaults import FAMILIES, SIZES
 from understudy.pipeline.objective import reads_only_logits
 from understudy.pipeline.recipe import Recipe, Step, with_values
-from understudy.students.cutting.axes import FEED_FORWARD
+from understudy.students.cutting.projections import feed_forward_of, head_size_of
 from understudy.teachers import Loaded
 
 TEACHER = "teacher"
@@ -109,13 +109,13 @@ def _wider(student: Any, teacher: Loaded) -> dict[str, Any]:
     config: Any = getattr(teacher.parent.model, "config", None)
     found: dict[str, Any] = {}
     if student.width is not None or student.heads is not None:
-        size = config.hidden_size // config.num_attention_heads
+        size = head_size_of(config)
         own = student.width or student.heads * size
         heads = max(1, round(math.sqrt(own * config.hidden_size) / size))
         found = {"student.width": heads * size, "student.heads": None}
-    theirs = next((getattr(config, key) for key in FEED_FORWARD if hasattr(config, key)), None)
-    if student.feed_forward is not None and isinstance(theirs, int):
-        found["student.feed_forward"] = round(math.sqrt(student.feed_forward * theirs))
+    theirs = feed_forward_of(config)
+    if student.feed_forward is not None and theirs is not None:
+        found["student.feed_forward"] = round(math.sqrt(student.feed_forward * theirs[1]))
     return found
 
 

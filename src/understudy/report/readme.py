@@ -22,6 +22,10 @@ EXAMPLES: Mapping[str, Any] = {
     "tokens": ["Ann", "Lee", "lives", "in", "Paris"],
     "prompt": "Who built the bridge?",
     "completion": " Ann Lee.",
+    "messages": [
+        {"role": "user", "content": "Who built the bridge?"},
+        {"role": "assistant", "content": "Ann Lee."},
+    ],
 }
 """A value for every column that a task may read."""
 COLUMNS = 6  # of a table that the example has, at most
@@ -119,6 +123,8 @@ def _example(facts: Facts) -> tuple[dict[str, Any], str]:
     image = "image" in facts.task
     fields = [name for name in columns if name in EXAMPLES] or ["image" if image else "text"]
     needs = "numpy, onnxruntime and pillow" if image else "numpy, onnxruntime and tokenizers"
+    if "messages" in fields:
+        needs = "numpy, onnxruntime, tokenizers and jinja2"
     return {name: EXAMPLES[name] for name in fields}, needs
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from understudy.encoding import CausalEncoder
+from understudy.encoding.causal import CHAT
+from understudy.encoding.chat import Template
 from understudy.errors import TeacherError
 from understudy.students import CausalLM
 from understudy.teachers import folder as folders
@@ -32,10 +34,12 @@ def open_causal(
         head: ``keep`` or ``auto``: the model as it is; ``new``: it is trained on the texts first, from where it is.
         limit: the most ids per row; 256 or what the model can read, whichever is less, where None.
         seed: of a head that is not there.
-        fields: ``("text",)``, or ``("prompt", "completion")``.
+        fields: ``("text",)``, ``("prompt", "completion")`` or ``("messages",)``, which the tokenizer's chat template
+            shows.
 
     Raises:
-        TeacherError: a folder that cannot be loaded, a model that is no decoder, or a tokenizer of another model.
+        TeacherError: a folder that cannot be loaded, a model that is no decoder, or a tokenizer of another model or
+            without a chat template where one is wanted.
     """
     from transformers import AutoModelForCausalLM
 
@@ -64,6 +68,7 @@ def open_causal(
         end_id=end,
         padding_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (end or 0),
         fields=fields,
+        template=_template(tokenizer, folder, notes) if tuple(fields) == CHAT else None,
     )
     model = CausalLM(inner).eval()
     _check_head(model, folder)
@@ -93,6 +98,38 @@ def _start(tokenizer: Any) -> list[int]:
     if leading:
         return special[:1]
     return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+
+
+def _template(tokenizer: Any, folder: Path, notes: list[str]) -> Template:
+    """The tokenizer's own chat template, which must show here what it shows in transformers."""
+    try:
+        source = tokenizer.get_chat_template()
+    except ValueError:
+        raise TeacherError(
+            f"teacher {folder}: its tokenizer has no chat template, which the column messages needs: take one "
+            "that has, or render the rows yourself, as prompt and completion"
+        ) from None
+    marks = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    named = {name: str(value) for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+    found = Template(source, named, marks)
+    probe = [{"role": "user", "content": "a b"}, {"role": "assistant", "content": "c"}]
+    if "strftime_now" in source:
+        notes.append(
+            f"the chat template of {folder.name} asks what day it is, and is not told: a row is always the same"
+        )
+    try:
+        ours, _ = found.spans(probe)
+        theirs = ours if "strftime_now" in source else tokenizer.apply_chat_template(probe, tokenize=False)
+    except Exception as error:
+        raise TeacherError(
+            f"teacher {folder}: its chat template fails on two messages: {folders.line(error)}"
+        ) from error
+    if ours != theirs:
+        raise TeacherError(
+            f"teacher {folder}: its chat template shows here {ours!r}, and in transformers {theirs!r}: render the rows "
+            "yourself, as prompt and completion"
+        )
+    return found
 
 
 def _check_head(model: CausalLM, folder: Path) -> None:

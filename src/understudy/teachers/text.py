@@ -110,7 +110,7 @@ def wants_types(model: nn.Module, tokenizer: Any, *, pair: bool) -> bool:
 
 def check_padding(model: nn.Module, encoder: Encoder, folder: Path) -> None:
     """A row must score the same beside a longer one: a wrong padding id or an ignored mask would spoil every target."""
-    long, short = (text.split() if isinstance(encoder, TokenEncoder) else text for text in (_LONG, _SHORT))
+    long, short = (_as_read(encoder, text) for text in (_LONG, _SHORT))
     try:
         together = score_rows(model, encoder, {name: [long, short] for name in encoder.fields})
         alone = score_rows(model, encoder, {name: [short] for name in encoder.fields})[0]
@@ -122,3 +122,10 @@ def check_padding(model: nn.Module, encoder: Encoder, folder: Path) -> None:
             f"teacher {folder}: padding changes its logits by {worst:.2g}; set pad_token in its tokenizer and "
             "pad_token_id in its config.json"
         )
+
+
+def _as_read(encoder: Encoder, text: str) -> Any:
+    """A text in the form of a column that an encoder reads."""
+    if encoder.fields == ("messages",):
+        return [{"role": role, "content": text} for role in ("user", "assistant")]
+    return text.split() if isinstance(encoder, TokenEncoder) else text

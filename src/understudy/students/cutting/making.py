@@ -46,8 +46,10 @@ def cut(
     Layers are those of the one ``nn.ModuleList`` that is as long as the config says the model is deep; everything
     outside it (embeddings, final norm, pooler, head) is carried over. Width, heads and feed-forward units are for
     models whose layers have query, key, value, output and two feed-forward projections, such as BERT, DistilBERT,
-    RoBERTa, ELECTRA and ViT; which axis of which weight follows which size is seen from the model (`Axes.of`). A model
-    that was kept whole in all of these says exactly what the teacher says.
+    RoBERTa, ELECTRA and ViT, and for decoders such as GPT-2, Llama and Qwen2; which axis of which weight follows which
+    size is seen from the model (`Axes.of`). A model that was kept whole in all of these says exactly what the teacher
+    says. Heads that share keys and values are kept or left out together. Where positions turn the dimensions of a head
+    (Llama, Qwen2) heads keep their size, and ``width`` and ``heads`` together are free of each other.
 
     ``choose="importance"`` copies the channels, heads and units that matter most (`scores_of`). ``choose="pca"``
     projects the residual stream onto its principal directions P instead: weights that write to it become P^T W, weights
@@ -94,6 +96,8 @@ def cut(
         refuse_rank(student, rank)
     record: dict[str, Any] = {}
     _refuse_parts(model, student, _renamed(model.state_dict(), path, chosen))
+    if shape is not None:
+        shape.refuse_heads(student)
     if initialise:
         weights = model.state_dict()
         if shape is not None:
@@ -120,23 +124,38 @@ class Narrow:
     @classmethod
     def of(cls, model: nn.Module, **sizes: int | None) -> Narrow:
         axes = Axes.of(model)
-        return cls(axes, sizes_of(axes, **sizes))
+        found = cls(axes, sizes_of(axes, **sizes))
+        if axes.scaled and found.sizes.width < axes.width:
+            raise UsageError(
+                f"{type(model).__name__} cannot lose width: {axes.scaled} follows from it, so that what is kept would "
+                "count for less: cut layers, heads or feed-forward units, and say its width"
+            )
+        return found
 
     def config(self, config: Any) -> None:
         """Writes the sizes into a config; what was as wide as the model stays so."""
         axes, sizes = self.axes, self.sizes
         config.hidden_size, config.num_attention_heads = sizes.width, sizes.heads
         setattr(config, axes.feed_key, sizes.feed_forward)
-        if getattr(config, "head_dim", None) is not None:
+        if getattr(config, "head_dim", None) is not None or sizes.heads * sizes.head_size != sizes.width:
             config.head_dim = sizes.head_size
         if getattr(config, "num_key_value_heads", None) is not None:
-            config.num_key_value_heads = sizes.heads
+            config.num_key_value_heads = sizes.key_heads
+
+    def refuse_heads(self, student: nn.Module) -> None:
+        """Raises where the model's class takes the size of a head from its width, and that is another."""
+        layer, sizes = self.axes.layers[0], self.sizes
+        wanted = sizes.heads * sizes.head_size
+        if not layer.fused and len(student.get_parameter(f"{layer.query}.weight")) != wanted:
+            raise UsageError(
+                f"{type(student).__name__} has heads as large as its width divided by their number, a head keeps its "
+                f"size here, {sizes.head_size}: {sizes.heads} heads want a width of {wanted}, not {sizes.width}"
+            )
 
     def weights(self, model: nn.Module, layers: Sequence[int], rows: Rows, *, choose: str) -> dict[str, Tensor]:
         """The teacher's weights, narrower; those of layers that are left out as they were."""
         axes, sizes, weights = self.axes, self.sizes, dict(model.state_dict())
-        whole = Sizes(axes.width, axes.heads, axes.head_size, axes.feed_forward)
-        if sizes == whole:
+        if sizes == Sizes.of(axes):
             return weights
         scores = scores_of(model, axes, rows)
         maps = kept(axes, sizes, scores, layers)
@@ -153,10 +172,17 @@ class Narrow:
 def _refuse_pca(model: nn.Module, shape: Narrow, rows: Rows | None) -> None:
     if rows is not None and not rows:
         raise UsageError("choose=pca wants rows: principal directions are those of activations, on real inputs")
+    name = type(model).__name__
     if shape.axes.tied:
         raise UsageError(
-            f"choose=pca cannot carry the head of {type(model).__name__}, which is tied to the embeddings behind a "
+            f"choose=pca cannot carry the head of {name}, which is tied to the embeddings behind a "
             "nonlinear layer: use choose=importance"
+        )
+    odd = {type(model.get_submodule(path)) for path in shape.axes.norms} - {nn.LayerNorm}
+    if odd or any(layer.fused for layer in shape.axes.layers):
+        said = ", ".join(sorted(one.__name__ for one in odd)) or "a linear layer for queries, keys and values in one"
+        raise UsageError(
+            f"choose=pca is for layer norms and plain projections, {name} has {said}: use choose=importance"
         )
 
 

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from understudy.features import layer_stack
-from understudy.students.cutting.axes import Axes, moved
+from understudy.students.cutting.axes import Axes
 from understudy.students.cutting.factors import factors_of
+from understudy.students.cutting.following import moved
 from understudy.students.cutting.making import RECORD
+from understudy.students.cutting.projections import FEED_FORWARD, feed_forward_of, head_size_of, key_heads_of
 from understudy.students.cutting.sizes import Sizes
 from understudy.students.cutting.width import carried, rescaled
 from understudy.students.cutting.wording import part, sentence
@@ -47,7 +49,7 @@ def inheritance(student: nn.Module, teacher: nn.Module) -> dict[str, Any]:
     layers, heads, units = {}, [], []
     for i in range(len(own)):
         layers[i], maps = compared.layer(path, i, len(theirs))
-        heads.append(_heads(maps.get(f"value.{layers[i]}"), compared))
+        heads.append(_heads(maps.get(f"mixed.{layers[i]}"), compared))
         units.append(_listed(maps.get(f"units.{layers[i]}")))
     outside = compared.outside()
     carried_over = [name for name, same in outside.items() if same]
@@ -91,12 +93,13 @@ class _Compared:
         source = {name: value.detach().cpu() for name, value in teacher.state_dict().items()}
         kinds: dict[str, tuple[str, ...]] = {name: ("",) * value.ndim for name, value in source.items()}
         axes = sizes = None
-        keys = ("hidden_size", "num_attention_heads", "intermediate_size", "hidden_dim", "ffn_dim")
+        keys = ("hidden_size", "num_attention_heads", "head_dim", *FEED_FORWARD)
         if any(getattr(ours, key, None) != getattr(theirs, key, None) for key in keys):
             axes = Axes.of(teacher)
             kinds = dict(axes.kinds)
-            width, heads = ours.hidden_size, ours.num_attention_heads
-            sizes = Sizes(width, heads, width // heads, getattr(ours, axes.feed_key))
+            width, heads, units = ours.hidden_size, ours.num_attention_heads, feed_forward_of(ours)
+            fed = axes.feed_forward if units is None else units[1]
+            sizes = Sizes(width, heads, key_heads_of(ours), head_size_of(ours), fed)
         words, all_words = getattr(ours, "vocab_size", None), getattr(theirs, "vocab_size", None)
         vocabulary = (words, all_words) if isinstance(words, int) and isinstance(all_words, int) else None
         if vocabulary and vocabulary[0] != vocabulary[1]:
@@ -185,16 +188,31 @@ class _Compared:
             return {}
         maps = {}
         here, there = self.axes.layers[mine], self.axes.layers[other]
-        for kind, one, two in (
-            ("query", here.key, there.key), ("value", here.value, there.value), ("units", here.rises, there.rises),
+        for kind, ours, theirs in (
+            ("key", (here.key,), (there.key,)), ("value", (here.value,), (there.value,)),
+            ("units", here.rises, there.rises),
         ):  # fmt: skip
-            name = f"{two}.weight"
-            source = carried({name: self.theirs[name]}, self.kinds, self.maps)[name]
-            found = _matched(self.mine[f"{one}.weight"], source)
+            found = _matched(self._rows(self.mine, kind, ours), self._rows(self.theirs, kind, theirs))
             if found is None:
                 return None
             maps[f"{kind}.{other}"] = found
-        return maps
+        return self.axes.whole(maps)
+
+    def _rows(self, weights: Mapping[str, Tensor], kind: str, paths: tuple[str, ...]) -> Tensor:
+        """The weights that give keys, values or units, [outputs, *], the teacher's with the channels that are kept."""
+        axes, names = self.axes, [f"{path}.weight" for path in paths]
+        assert axes is not None
+        assert self.sizes is not None
+        some = {name: weights[name] for name in names}
+        if weights is self.theirs:
+            some = carried(some, self.kinds, self.maps)
+        across = [self.kinds[name][0] == "width" for name in names]  # GPT-2's weights are [inputs, outputs]
+        rows = torch.cat([some[n].T if flip else some[n] for n, flip in zip(names, across, strict=True)], dim=1)
+        if kind == "units" or not axes.layers[0].fused:
+            return rows
+        sizes = Sizes.of(axes) if weights is self.theirs else self.sizes
+        keys = sizes.key_heads * sizes.head_size
+        return rows.split([sizes.heads * sizes.head_size, keys, keys])[1 if kind == "key" else 2]
 
 
 def _matched(mine: Tensor, theirs: Tensor) -> Tensor | None:
@@ -241,6 +259,7 @@ def _energy(found: Tensor, wanted: Tensor) -> float:
 
 
 def _heads(rows: Tensor | None, compared: _Compared) -> list[int] | None:
+    """Which heads the mixed values are of."""
     if rows is None or compared.axes is None or compared.sizes is None:
         return None
     return [int(row) // compared.axes.head_size for row in rows[:: compared.sizes.head_size]]

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from understudy.errors import UsageError
 from understudy.features import Tap, capture
-from understudy.students.cutting.axes import Axes
+from understudy.students.cutting.axes import Axes, Layer
+from understudy.students.cutting.projections import matrix
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -25,7 +26,7 @@ class Scores:
         width: [H], of the channels of the residual stream.
         inner: [H], of the outputs of the dense layer in the head; None where there is none.
         units: for each layer [F], of the feed-forward units.
-        heads: for each layer [A].
+        heads: for each layer [A], of the heads; of those that share keys and values, of all that share some.
         queries, values: for each layer [A, D], of the dimensions of each head's queries and keys, and of its values.
         source: where they come from, in words.
     """
@@ -44,8 +45,9 @@ def scores_of(model: nn.Module, axes: Axes, rows: Rows | None) -> Scores:
 
     With a the activations on the rows (padding left out) and W the weights that read them: a channel counts its mean
     \\|a\\| behind every norm, each norm weighing the same; a unit the root mean square of a, times the length of its
-    column of W; a head the root mean square of its part of the attention's output, \\|W_head a_head\\|. Without rows
-    the lengths of the rows of the weights that make an activation stand for it.
+    column of W; a head the root mean square of its part of the attention's output, \\|W_head a_head\\|; heads
+    that share keys and values the root of the sum of their squares. Without rows the lengths of the rows of the weights
+    that make an activation stand for it.
     """
     return _measured(model, axes, rows) if rows else _from_weights(model, axes)
 
@@ -53,7 +55,7 @@ def scores_of(model: nn.Module, axes: Axes, rows: Rows | None) -> Scores:
 def _measured(model: nn.Module, axes: Axes, rows: Rows) -> Scores:
     taps: dict[str, Tap] = {}
     for i, layer in enumerate(axes.layers):
-        taps |= {f"query.{i}": Tap(layer.query), f"key.{i}": Tap(layer.key)}
+        taps |= {f"query.{i}": Tap(layer.query)} | ({} if layer.fused else {f"key.{i}": Tap(layer.key)})
         taps |= {f"value.{i}": Tap(layer.output, given=True), f"units.{i}": Tap(layer.falls, given=True)}
     taps |= {f"norm.{i}": Tap(path) for i, path in enumerate(axes.norms)}
     taps |= {f"reader.{i}": Tap(path, given=True) for i, path in enumerate(axes.readers)}
@@ -78,13 +80,14 @@ def _measured(model: nn.Module, axes: Axes, rows: Rows) -> Scores:
     inner = [mean[f"reader.{i}"].sqrt() * _columns(model, path) for i, path in enumerate(axes.readers)]
     scores = Scores(width, _total(inner), f"activations on {number:,} rows")
     for i, layer in enumerate(axes.layers):
-        queries, keys = mean[f"query.{i}"].sqrt(), mean[f"key.{i}"].sqrt()
-        scores.queries.append((queries * keys).view(axes.heads, -1))
-        scores.values.append((mean[f"value.{i}"].sqrt() * _columns(model, layer.output)).view(axes.heads, -1))
+        queries, keys = _parts(axes, layer, mean[f"query.{i}"], mean.get(f"key.{i}"))[:2]
+        scores.queries.append(_grouped(axes, queries.sqrt()) * keys.sqrt().view(axes.key_heads, -1))
+        scores.values.append(_grouped(axes, mean[f"value.{i}"].sqrt() * _columns(model, layer.output)))
         scores.units.append(mean[f"units.{i}"].sqrt() * _columns(model, layer.falls))
-        weight = _weight(model, layer.output).view(axes.width, axes.heads, -1)
+        weight = matrix(model, layer.output).view(axes.width, axes.heads, -1)
         moments = sums[f"moment.value.{i}"] / counts[f"value.{i}"]
-        scores.heads.append(torch.einsum("ohd,hde,ohe->h", weight, moments, weight).clamp_min(0).sqrt())
+        heads = torch.einsum("ohd,hde,ohe->h", weight, moments, weight).clamp_min(0).sqrt()
+        scores.heads.append(heads.view(axes.key_heads, -1).norm(dim=1))
     return scores
 
 
@@ -98,12 +101,30 @@ def _from_weights(model: nn.Module, axes: Axes) -> Scores:
     inner = [_columns(model, path) for path in axes.readers]
     scores = Scores(width, _total(inner), "the lengths of its weights, without rows")
     for layer in axes.layers:
-        query, key, value = (_weight(model, path).norm(dim=1) for path in (layer.query, layer.key, layer.value))
-        scores.queries.append((query * key).view(axes.heads, -1))
-        scores.values.append((value * _columns(model, layer.output)).view(axes.heads, -1))
-        scores.units.append(_weight(model, layer.rises).norm(dim=1) * _columns(model, layer.falls))
+        each = [matrix(model, path).norm(dim=1) for path in (layer.query, layer.key, layer.value)]
+        query, key, value = _parts(axes, layer, *each)
+        scores.queries.append(_grouped(axes, query) * key.view(axes.key_heads, -1))
+        mixed = _columns(model, layer.output)
+        scores.values.append(value.view(axes.key_heads, -1) * _grouped(axes, mixed))
+        rises = torch.stack([matrix(model, path).norm(dim=1) for path in layer.rises]).prod(0)
+        scores.units.append(rises * _columns(model, layer.falls))
         scores.heads.append(scores.values[-1].norm(dim=1))
     return scores
+
+
+def _parts(axes: Axes, layer: Layer, *each: Tensor | None) -> list[Tensor]:
+    """What is said of queries, keys and values, taken apart where one linear layer gives all three."""
+    if not layer.fused:
+        return [one for one in each if one is not None]
+    keys = axes.key_heads * axes.head_size
+    whole = each[0]
+    assert whole is not None
+    return list(whole.split([axes.heads * axes.head_size, keys, keys]))
+
+
+def _grouped(axes: Axes, each: Tensor) -> Tensor:
+    """Of each dimension of every head -> [A, D], the lengths over the heads that share keys and values."""
+    return each.view(axes.key_heads, axes.group, -1).norm(dim=1)
 
 
 def run(model: nn.Module, batch: Mapping[str, Any]) -> int:
@@ -145,12 +166,8 @@ def quiet(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def _weight(model: nn.Module, path: str) -> Tensor:
-    return model.get_parameter(f"{path}.weight").detach().double().cpu()
-
-
 def _columns(model: nn.Module, path: str) -> Tensor:
-    return _weight(model, path).norm(dim=0)
+    return matrix(model, path).norm(dim=0)
 
 
 def _total(scores: list[Tensor]) -> Tensor | None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from understudy.encoding import SubwordEncoder
 from understudy.errors import UsageError
-from understudy.students.cutting.axes import moved, token_table
+from understudy.students.cutting.axes import token_table
+from understudy.students.cutting.following import moved
 from understudy.students.cutting.pieces import Definition, origins_of, pruned, required, vocabulary_of
 from understudy.students.cutting.width import carried
 

@@ -27,11 +27,11 @@ def kept(axes: Axes, sizes: Sizes, scores: Scores, layers: Iterable[int]) -> dic
         if sizes.feed_forward < axes.feed_forward:
             maps[f"units.{i}"] = best(scores.units[i], sizes.feed_forward)
         if (sizes.heads, sizes.head_size) != (axes.heads, axes.head_size):
-            heads = best(scores.heads[i], sizes.heads).tolist()
-            for name, each in (("query", scores.queries[i]), ("value", scores.values[i])):
+            heads = best(scores.heads[i], sizes.key_heads).tolist()
+            for name, each in (("key", scores.queries[i]), ("value", scores.values[i])):
                 inside = [head * axes.head_size + best(each[head], sizes.head_size) for head in heads]
                 maps[f"{name}.{i}"] = torch.cat(inside)
-    return maps
+    return axes.whole(maps)
 
 
 def best(scores: Tensor, count: int) -> Tensor:
@@ -64,5 +64,17 @@ def rescaled(weights: dict[str, Tensor], axes: Axes, sizes: Sizes) -> dict[str, 
     if sizes.head_size == axes.head_size:
         return weights
     scale = (sizes.head_size / axes.head_size) ** 0.5
-    queries = tuple(f"{layer.query}." for layer in axes.layers)
-    return {name: value * scale if name.startswith(queries) else value for name, value in weights.items()}
+    first = {layer.query: sizes.heads * sizes.head_size if layer.fused else None for layer in axes.layers}
+    found = dict(weights)
+    for name, value in weights.items():
+        path = name.rpartition(".")[0]
+        if path in first:
+            found[name] = _times(value, scale, first[path])
+    return found
+
+
+def _times(value: Tensor, scale: float, first: int | None) -> Tensor:
+    """All of a tensor, or the first entries of its last axis, times a number."""
+    if first is None:
+        return value * scale
+    return torch.cat([value[..., :first] * scale, value[..., first:]], dim=-1)
