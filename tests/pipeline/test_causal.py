@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ DIALS = {
     **QUICK, "student.family": "cut", "student.layers": 1, "train.epochs": 3, "train.learning_rate": 5e-3,
     "teacher.fine_tune": "always", "teacher.epochs": 8, "teacher.learning_rate": 1e-2,
 }  # fmt: skip
+
+WRITING = {"objective.on_policy_share": 0.5, "objective.rollout_tokens": 5}
 
 
 def recipe_of(data: Path, teacher: Path, **dials: Any) -> Any:
@@ -112,10 +115,25 @@ def test_prompts_with_completions_and_a_llama(tokenizer: Any, corpus: Path, tmp_
         {"hard_tokens": {"weight": 0.5}},
     ]
     dials = {"train.epochs": 1, "teacher.fine_tune": "auto", "objective.terms": terms}
-    run = distill(recipe_of(data, folder, **dials), tmp_path / "run")
+    run = distill(recipe_of(data, folder, **dials, **WRITING), tmp_path / "run")
+    _the_student_wrote(run)
     assert run.facts["task"] == TASK
     assert run.facts["fields"] == ["prompt", "completion"]
     assert {"prompt", "completion", "loss"} <= set(runtime.load(run.folder).predict([rows[0]])[0])
+
+
+def _the_student_wrote(run: Any) -> None:
+    """Some of its batches, whose time is told; the twin wrote none."""
+    cost = run.facts["cost"]
+    assert 0 < cost["rollout_seconds"] < cost["train_seconds"]
+    learnt = {role: json.loads((run.folder / "stages" / f"train-{role}-0.json").read_text())["facts"]
+              for role in ("student", "twin")}  # fmt: skip
+    assert learnt["student"]["rollout_seconds"] == cost["rollout_seconds"]
+    assert learnt["twin"]["rollout_seconds"] == 0.0
+    (note,) = (note for note in learnt["student"]["notes"] if "the student wrote" in note)
+    wrote, steps = re.findall(r"\d+", note)[:2]
+    assert 0 < int(wrote) < int(steps) == learnt["student"]["steps"]
+    assert not any("wrote" in note for note in learnt["twin"]["notes"])
 
 
 def test_what_a_teacher_said_is_stored_and_learnt_from(
@@ -137,8 +155,10 @@ def test_what_a_teacher_said_is_stored_and_learnt_from(
     held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     assert held < 80 * 20 * found.facts["data"]["train"]["rows"]
     terms = [{"sampled_tokens": {"divergence": "reverse_kl"}}, {"hard_tokens": {"weight": 0.2}}]
-    other = recipe_of(corpus, teacher, **dials, **{"objective.terms": terms})
-    assert distill(other, tmp_path / "two").facts["cost"]["teacher_calls"] == 0
+    other = recipe_of(corpus, teacher, **dials, **WRITING, **{"objective.terms": terms})
+    mixed = distill(other, tmp_path / "two")
+    assert mixed.facts["cost"]["teacher_calls"] == 0  # on what the student wrote it is asked live
+    _the_student_wrote(mixed)
     asked = ["--json", "--rows", "8"]
     assert run(["targets", "verify", str(tmp_path / "one"), *asked]) == 0
     again = json.loads(capsys.readouterr().out)
@@ -211,6 +231,8 @@ def _look_at_what_is_wrong(run_folder: Path, store: Path, teacher: Path, capsys:
         (["--set", "student.vocabulary=50"], "shares a tokenizer"),
         (["--student", "static"], "cannot do causal-lm"),
         (["--metric", "accuracy"], "token_loss"),
+        (["--set", "objective.rollout_tokens=9"], "set on_policy_share too"),
+        (["--set", "objective.on_policy_share=.5", "--alpha", "1"], "nothing in the objective listens"),
     ],
 )
 def test_bad_input_is_one_line(

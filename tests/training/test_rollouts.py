@@ -12,10 +12,8 @@ import torch
 
 from tests.decoders import decoder, tokenizer_of
 from tests.training.small import after, same
-from understudy.data import Examples
-from understudy.data.corpus import own
+from tests.training.writers import TEXTS, encoder_of, feed_of, student_of
 from understudy.data.feed import Feed
-from understudy.encoding import CausalEncoder
 from understudy.errors import Interrupted, StoreError, UsageError
 from understudy.objectives import hard_tokens, sampled_tokens, soft_tokens
 from understudy.records import Batch
@@ -25,26 +23,12 @@ from understudy.teachers import Live, Mixed, StoredTokens, sample_identity, toke
 from understudy.teachers.writing import drawing, likeliest, numbers_of, write
 from understudy.training import Distillation, Rollouts, Settings, Training, train
 
-TEXTS = [f"the {a} {b} the {c}" for a in ("cat", "dog", "old man") for b in ("sees", "has") for c in ("sea", "boat é")]
 PROMPTS = {"prompt": ["who?", "what is it called?", "why"], "completion": [" the cat", " a boat, and a sea", " no"]}
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     return tokenizer_of(TEXTS)
-
-
-def encoder_of(tokenizer: Any, *fields: str) -> CausalEncoder:
-    return CausalEncoder(tokenizer.backend_tokenizer, limit=40, start=[0], end_id=0, fields=fields or ("text",))
-
-
-def feed_of(encoder: CausalEncoder, inputs: dict[str, list[str]]) -> Feed:
-    rows = Examples.of(inputs, own(len(next(iter(inputs.values())))))
-    return Feed(rows, {"student": encoder, "teacher": encoder})
-
-
-def student_of(tokenizer: Any, *, kind: str = "gpt2", seed: int = 0, layers: int = 1) -> CausalLM:
-    return CausalLM(decoder(kind, len(tokenizer), layers=layers, seed=seed, width=16))
 
 
 def written(model: CausalLM, feed: Feed, rollouts: Rollouts, rows: Any = None, step: int = 0) -> Batch:

@@ -234,6 +234,15 @@ class Objective(Section):
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: rare classes weigh more in hard terms."
     )
+    on_policy_share: Share = Field(
+        0.0,
+        description="causal-lm: share of the batches that the student writes itself, after prompts or first halves of "
+        "texts: it is compared with its teacher there, and labels do not count.",
+    )
+    rollout_temperature: Positive = Field(
+        1.0, description="causal-lm: temperature at which the student draws what it writes; not that of the objective."
+    )
+    rollout_tokens: Count = Field(64, description="causal-lm: most tokens that the student writes of a row.")
 
 
 class Train(Section):
