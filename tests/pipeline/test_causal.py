@@ -72,6 +72,9 @@ def test_from_texts_to_a_smaller_decoder(finished: Any) -> None:
     assert facts["comparison"]["retention"] == pytest.approx(losses["teacher"] / losses["artefact"])
     assert [term["name"] for term in facts["objective"]] == ["soft_tokens", "hard_tokens"]
     assert "less is better" in finished.summary()
+    said = facts["language"]
+    assert said["written"] is None  # plain texts have no prompts
+    assert said["beside"]["student"]["token_kl"]["value"] < said["beside"]["before"]["token_kl"]["value"]
 
 
 def test_the_student_is_an_ordinary_decoder(finished: Any) -> None:
@@ -114,12 +117,36 @@ def test_prompts_with_completions_and_a_llama(tokenizer: Any, corpus: Path, tmp_
         {"hidden_states": {"layers": "last"}},
         {"hard_tokens": {"weight": 0.5}},
     ]
-    dials = {"train.epochs": 1, "teacher.fine_tune": "auto", "objective.terms": terms}
+    dials = {"train.epochs": 1, "teacher.fine_tune": "auto", "objective.terms": terms, "evaluation.written_rows": 9}
     run = distill(recipe_of(data, folder, **dials, **WRITING), tmp_path / "run")
     _the_student_wrote(run)
+    _what_is_said_is_told(run)
     assert run.facts["task"] == TASK
     assert run.facts["fields"] == ["prompt", "completion"]
     assert {"prompt", "completion", "loss"} <= set(runtime.load(run.folder).predict([rows[0]])[0])
+
+
+def _what_is_said_is_told(run: Any) -> None:
+    """Token by token beside the teacher, before and after; and texts of a few test prompts, with a section each."""
+    said = run.facts["language"]
+    assert said["rows"] == run.facts["data"]["test"]["rows"]
+    assert set(said["beside"]) == {"student", "twin", "before"}
+    kl = {name: one["token_kl"]["value"] for name, one in said["beside"].items()}
+    assert 0 < kl["student"] < kl["before"]
+    assert all(0 <= one["token_agreement"]["value"] <= 1 for one in said["beside"].values())
+    wrote = said["written"]
+    assert (wrote["rows"], set(wrote["models"])) == (9, {"teacher", "student", "twin"})
+    for one in wrote["models"].values():
+        assert 0 <= one["exact_match"]["low"] <= one["exact_match"]["high"] <= 1
+        assert 0 <= one["ended"] <= 1
+        assert one["tokens"] <= wrote["longest"] == 128
+    assert wrote["data"]["ended"] == 1.0
+    shown = json.loads((run.folder / "evidence.json").read_text())["written"]
+    assert len(shown) == 9
+    assert set(shown[0]) == {"prompt", "data", "teacher", "student"}
+    page = (run.folder / "report.html").read_text()
+    assert "Token by token" in page
+    assert "What they write" in page
 
 
 def _the_student_wrote(run: Any) -> None:

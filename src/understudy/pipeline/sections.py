@@ -316,6 +316,12 @@ class Evaluation(Section):
     teacher_cost_per_million: Positive | None = Field(None, description="What a million teacher calls cost now.")
     machine_cost_per_hour: Positive | None = Field(None, description="Price of an hour of the machine that serves.")
     latency_rows: Annotated[int, Field(ge=20)] = Field(300, description="Rows timed one by one for p50, p95 and p99.")
+    written_rows: Annotated[int, Field(ge=0)] = Field(
+        64,
+        description="causal-lm, prompts with completions: test prompts after which teacher, twin and student write; 0: "
+        "none.",
+    )
+    written_tokens: Count = Field(128, description="causal-lm: most tokens that each writes of a prompt.")
 
 
 class Step(Section):
