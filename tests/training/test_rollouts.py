@@ -215,6 +215,11 @@ def test_of_a_text_the_first_half_is_kept_and_limits_hold(tokenizer: Any) -> Non
         assert torch.equal(new[kept : kept + count], batch.labels[row, :count])
         assert batch.inputs["student"]["places"][row, :count].tolist() == list(range(kept - 1, kept - 1 + count))
         assert 1 <= count <= min(30, encoder.limit - kept)
+    short = written(student_of(tokenizer), feed, Rollouts(encoder, 1.0, longest=None), step=1)
+    had, has = (one.inputs["student"]["attention_mask"].sum(1) for one in (before, short))
+    assert (has <= had).all()
+    assert (has == had).sum() > len(TEXTS) / 2  # the others came to an end
+    assert torch.equal(short.labels[:5, :3], batch.labels[:5, :3])  # how long it may be does not change what is drawn
     assert batch.inputs["teacher"] is batch.inputs["student"]
     assert batch.masks["words"].sum() == (batch.labels >= 0).sum()
     assert torch.equal(batch.masks["tokens"].sum(1), lengths.float())

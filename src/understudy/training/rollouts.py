@@ -39,7 +39,8 @@ class Rollouts:
         encoder: of all models of the training, which read alike.
         share: of the batches, 0 to 1.
         temperature: of what is drawn from the student's distribution, in (0, inf).
-        longest: tokens that are written of a row, at most; fewer where the encoder's limit leaves less room.
+        longest: tokens that are written of a row, at most; fewer where the encoder's limit leaves less room. None: as
+            many as the row itself has behind its prompt, its end among them.
         seed: of whatever is drawn.
 
     Raises:
@@ -49,7 +50,7 @@ class Rollouts:
     encoder: CausalEncoder
     share: float
     temperature: float = 1.0
-    longest: int = 64
+    longest: int | None = 64
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,7 +58,7 @@ class Rollouts:
             raise UsageError(f"on_policy_share is a share of the batches, 0 to 1, got {self.share}")
         if not 0.0 < self.temperature < float("inf"):
             raise UsageError(f"rollout_temperature must be above 0, got {self.temperature}")
-        if self.longest < 1:
+        if self.longest is not None and self.longest < 1:
             raise UsageError(f"rollout_tokens must be at least 1, got {self.longest}")
 
     @property
@@ -81,25 +82,27 @@ class Rollouts:
         inputs = batch.inputs["student"]
         if "places" not in inputs:
             raise UsageError("on_policy_share is of next tokens (causal-lm), and this batch has none")
-        ids, lengths = self._prompts(inputs)
+        ids, lengths, left = self._prompts(inputs)
+        room = left if self.longest is None else torch.clamp(self.encoder.limit - lengths, max=self.longest)
+        room = torch.clamp(room, min=1)
         whole: Any = model
         names = [f"{self.seed} {batch.step} {key}" for key in batch.keys]
         written = write(
             speaker_of(whole.students[whole.names.index("student")], "the student"),
             ids,
             lengths,
-            room=torch.clamp(self.encoder.limit - lengths, 1, self.longest),
-            choose=drawing(self.encoder.size, numbers_of(names, self.longest).to(ids.device), self.temperature),
+            room=room,
+            choose=drawing(self.encoder.size, numbers_of(names, int(room.max())).to(ids.device), self.temperature),
             end_id=self.encoder.end_id,
         )
         return self._rewritten(batch, ids, lengths, written)
 
-    def _prompts(self, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """What is kept of each row, int64 [N, L] with anything behind it, and how long that is, [N]."""
+    def _prompts(self, inputs: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """What is kept of each row, int64 [N, L] and anything behind it; how long that is, how much is left, [N]."""
         ids, whole = inputs["input_ids"], inputs["attention_mask"].sum(1)
         first = torch.minimum(inputs["places"][:, 0] + 1, whole)  # of the tokens that count
         kept = first + (whole - first) // 2 if self.encoder.fields == TEXT else first
-        return ids[:, : int(kept.max())], kept
+        return ids[:, : int(kept.max())], kept, whole - kept
 
     def _rewritten(self, batch: Batch, ids: Tensor, lengths: Tensor, written: Tensor) -> Batch:
         rows, most = written.shape
