@@ -161,6 +161,9 @@ def _the_student_wrote(run: Any) -> None:
     wrote, steps = re.findall(r"\d+", note)[:2]
     assert 0 < int(wrote) < int(steps) == learnt["student"]["steps"]
     assert not any("wrote" in note for note in learnt["twin"]["notes"])
+    logged = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    (line,) = (line for line in logged if line["event"] == "rollouts")
+    assert (line["role"], line["seconds"], line["text"]) == ("student", cost["rollout_seconds"], note)
 
 
 def test_what_a_teacher_said_is_stored_and_learnt_from(
@@ -212,8 +215,11 @@ def test_what_a_teacher_said_is_stored_and_learnt_from(
     assert 0.07 < small["log_p_error"] < 0.08
     named = ["--task", TASK, "--teacher", str(teacher), "--data", str(corpus), "--out", str(tmp_path / "three")]
     sets = [part for key, value in dials.items() for part in ("--set", f"{key}={value}")]
+    sets += ["--set", "objective.on_policy_share=.5"]
     assert run(["check", *named, "--student", "cut", *sets]) == 0
-    assert "sampled_tokens" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "sampled_tokens" in told.out
+    assert "in which the student writes" in told.out + told.err
     _look_at_what_is_wrong(tmp_path / "one", folder, teacher, capsys)
 
 
@@ -247,6 +253,16 @@ def _look_at_what_is_wrong(run_folder: Path, store: Path, teacher: Path, capsys:
     (store / "manifest.json").write_text("{}")
     assert run(["targets", "stats", str(store)]) == 3
     assert "is not the manifest" in capsys.readouterr().err
+
+
+def test_only_a_language_model_writes() -> None:
+    from understudy.errors import RecipeError
+    from understudy.pipeline.recipe import load_recipe
+    from understudy.pipeline.written import refuse_rollouts
+
+    said = {"data.path": "d", "task": "text-classification", "objective.on_policy_share": 0.5}
+    with pytest.raises(RecipeError, match="text-classification writes no text"):
+        refuse_rollouts(load_recipe(options=said))
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,27 @@ def test_micro_batches_write_what_the_whole_writes(tokenizer: Any) -> None:
         torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=1e-3)
 
 
+def test_memory_that_runs_out_while_it_writes_halves_the_micro_batch(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, teacher = encoder_of(tokenizer), student_of(tokenizer, seed=1)
+    feed, rollouts = feed_of(encoder, {"text": TEXTS}), Rollouts(encoder, 1.0, longest=4)
+    how: dict[str, Any] = {"teacher": Live(teacher), "prepare": rollouts, "settings": {"learning_rate": 1e-3}}
+    whole, halved = student_of(tokenizer), student_of(tokenizer)
+    trained(whole, feed, **how)
+
+    def small(speaker: Any, ids: torch.Tensor, *given: Any, **more: Any) -> torch.Tensor:
+        if len(ids) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return write(speaker, ids, *given, **more)
+
+    monkeypatch.setattr("understudy.training.rollouts.write", small)
+    done = trained(halved, feed, **how)
+    assert any("micro-batches halved" in note for note in done.notes)
+    for mine, theirs in zip(halved.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=1e-3)
+
+
 def test_of_a_text_the_first_half_is_kept_and_limits_hold(tokenizer: Any) -> None:
     encoder = encoder_of(tokenizer)
     feed = feed_of(encoder, {"text": [*TEXTS, "é" * 60, "a"]})

@@ -152,6 +152,7 @@ class Classroom:
         if prepare is not None:
             notes.append(telling(prepare, done))
             journal.progress.say(notes[-1])
+            journal.log("rollouts", role=role, seed=seed, seconds=done.preparing, text=notes[-1])
         ships = "student"
         if recipe.ships == "best" and done.best:
             best = self.material.best(done.best.values())

@@ -27,7 +27,7 @@ def identity(
     dials = {key: value for key, value in asdict(settings).items() if key != "checkpoint_seconds"}
     parts = [data.fingerprint, _shown(data.view), repr(sorted(dials.items())), str(world)]
     parts.append(str(getattr(teacher, "fingerprint", "")))
-    parts += [] if prepare is None else [str(getattr(prepare, "fingerprint", _shown(prepare)))]
+    parts += [str(prepare.fingerprint)] if hasattr(prepare, "fingerprint") else []
     parts += [_ADDRESS.sub("", repr(student)) for student in model.students]
     parts += [f"{name} {tuple(p.shape)} {p.requires_grad}" for name, p in model.named_parameters()]
     for term in model.terms:
