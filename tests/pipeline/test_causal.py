@@ -260,7 +260,8 @@ def test_only_a_language_model_writes() -> None:
     from understudy.pipeline.recipe import load_recipe
     from understudy.pipeline.written import refuse_rollouts
 
-    said = {"data.path": "d", "task": "text-classification", "objective.on_policy_share": 0.5}
+    named = {"data.path": "d", "teacher.path": "t", "student.family": "static", "task": "text-classification"}
+    said = {**named, "objective.on_policy_share": 0.5}
     with pytest.raises(RecipeError, match="text-classification writes no text"):
         refuse_rollouts(load_recipe(options=said))
 
