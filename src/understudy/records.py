@@ -31,6 +31,8 @@ class Batch:
             become those of words, [N, W, K]. R is N but where a row is read in several windows. Where answers are
             spans: [N, 2, W], a start and an end of "no answer" and of every word, and logits become [N, 2, W].
         epoch: passes over the data so far; randomness of a view is a function of (seed, epoch, key).
+        step: optimiser steps so far; what is drawn in one is a function of (seed, step, key).
+        written: whether the student wrote what is to be said (`training.Rollouts`): what is stored is of other tokens.
     """
 
     keys: tuple[str, ...]
@@ -39,6 +41,8 @@ class Batch:
     masks: Mapping[str, Any]
     epoch: int = 0
     places: Mapping[str, Any] = field(default_factory=dict)
+    step: int = 0
+    written: bool = False
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ DIALS = {
     **QUICK, "student.family": "cut", "student.layers": 1, "train.epochs": 3, "train.learning_rate": 5e-3,
     "teacher.fine_tune": "always", "teacher.epochs": 8, "teacher.learning_rate": 1e-2,
 }  # fmt: skip
+
+WRITING = {"objective.on_policy_share": 0.5, "objective.rollout_tokens": 5}
 
 
 def recipe_of(data: Path, teacher: Path, **dials: Any) -> Any:
@@ -69,6 +72,9 @@ def test_from_texts_to_a_smaller_decoder(finished: Any) -> None:
     assert facts["comparison"]["retention"] == pytest.approx(losses["teacher"] / losses["artefact"])
     assert [term["name"] for term in facts["objective"]] == ["soft_tokens", "hard_tokens"]
     assert "less is better" in finished.summary()
+    said = facts["language"]
+    assert said["written"] is None  # plain texts have no prompts
+    assert said["beside"]["student"]["token_kl"]["value"] < said["beside"]["before"]["token_kl"]["value"]
 
 
 def test_the_student_is_an_ordinary_decoder(finished: Any) -> None:
@@ -111,15 +117,57 @@ def test_prompts_with_completions_and_a_llama(tokenizer: Any, corpus: Path, tmp_
         {"hidden_states": {"layers": "last"}},
         {"hard_tokens": {"weight": 0.5}},
     ]
-    dials = {"train.epochs": 1, "teacher.fine_tune": "auto", "objective.terms": terms}
     narrow = {"student.layers": 2, "student.width": 16, "student.heads": 2, "student.feed_forward": 40}
-    run = distill(recipe_of(data, folder, **dials, **narrow), tmp_path / "run")
+    dials = {"train.epochs": 1, "teacher.fine_tune": "auto", "objective.terms": terms, "evaluation.written_rows": 9}
+    run = distill(recipe_of(data, folder, **dials, **narrow, **WRITING), tmp_path / "run")
+    _the_student_wrote(run)
+    _what_is_said_is_told(run)
     assert run.facts["task"] == TASK
     assert run.facts["fields"] == ["prompt", "completion"]
     assert {"prompt", "completion", "loss"} <= set(runtime.load(run.folder).predict([rows[0]])[0])
     inherited = run.facts["models"]["student"]["inheritance"]
     assert "16 of 32 channels (copied)" in inherited["sentence"]
     assert "activations on" in inherited["chosen_by"]
+
+
+def _what_is_said_is_told(run: Any) -> None:
+    """Token by token beside the teacher, before and after; and texts of a few test prompts, with a section each."""
+    said = run.facts["language"]
+    assert said["rows"] == run.facts["data"]["test"]["rows"]
+    assert set(said["beside"]) == {"student", "twin", "before"}
+    kl = {name: one["token_kl"]["value"] for name, one in said["beside"].items()}
+    assert 0 < kl["student"] < kl["before"]
+    assert all(0 <= one["token_agreement"]["value"] <= 1 for one in said["beside"].values())
+    wrote = said["written"]
+    assert (wrote["rows"], set(wrote["models"])) == (9, {"teacher", "student", "twin"})
+    for one in wrote["models"].values():
+        assert 0 <= one["exact_match"]["low"] <= one["exact_match"]["high"] <= 1
+        assert 0 <= one["ended"] <= 1
+        assert one["tokens"] <= wrote["longest"] == 128
+    assert wrote["data"]["ended"] == 1.0
+    shown = json.loads((run.folder / "evidence.json").read_text())["written"]
+    assert len(shown) == 9
+    assert set(shown[0]) == {"prompt", "data", "teacher", "student"}
+    page = (run.folder / "report.html").read_text()
+    assert "Token by token" in page
+    assert "What they write" in page
+
+
+def _the_student_wrote(run: Any) -> None:
+    """Some of its batches, whose time is told; the twin wrote none."""
+    cost = run.facts["cost"]
+    assert 0 < cost["rollout_seconds"] < cost["train_seconds"]
+    learnt = {role: json.loads((run.folder / "stages" / f"train-{role}-0.json").read_text())["facts"]
+              for role in ("student", "twin")}  # fmt: skip
+    assert learnt["student"]["rollout_seconds"] == cost["rollout_seconds"]
+    assert learnt["twin"]["rollout_seconds"] == 0.0
+    (note,) = (note for note in learnt["student"]["notes"] if "the student wrote" in note)
+    wrote, steps = re.findall(r"\d+", note)[:2]
+    assert 0 < int(wrote) < int(steps) == learnt["student"]["steps"]
+    assert not any("wrote" in note for note in learnt["twin"]["notes"])
+    logged = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    (line,) = (line for line in logged if line["event"] == "rollouts")
+    assert (line["role"], line["seconds"], line["text"]) == ("student", cost["rollout_seconds"], note)
 
 
 def test_what_a_teacher_said_is_stored_and_learnt_from(
@@ -141,8 +189,10 @@ def test_what_a_teacher_said_is_stored_and_learnt_from(
     held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     assert held < 80 * 20 * found.facts["data"]["train"]["rows"]
     terms = [{"sampled_tokens": {"divergence": "reverse_kl"}}, {"hard_tokens": {"weight": 0.2}}]
-    other = recipe_of(corpus, teacher, **dials, **{"objective.terms": terms})
-    assert distill(other, tmp_path / "two").facts["cost"]["teacher_calls"] == 0
+    other = recipe_of(corpus, teacher, **dials, **WRITING, **{"objective.terms": terms})
+    mixed = distill(other, tmp_path / "two")
+    assert mixed.facts["cost"]["teacher_calls"] == 0  # on what the student wrote it is asked live
+    _the_student_wrote(mixed)
     asked = ["--json", "--rows", "8"]
     assert run(["targets", "verify", str(tmp_path / "one"), *asked]) == 0
     again = json.loads(capsys.readouterr().out)
@@ -169,8 +219,11 @@ def test_what_a_teacher_said_is_stored_and_learnt_from(
     assert 0.07 < small["log_p_error"] < 0.08
     named = ["--task", TASK, "--teacher", str(teacher), "--data", str(corpus), "--out", str(tmp_path / "three")]
     sets = [part for key, value in dials.items() for part in ("--set", f"{key}={value}")]
+    sets += ["--set", "objective.on_policy_share=.5"]
     assert run(["check", *named, "--student", "cut", *sets]) == 0
-    assert "sampled_tokens" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "sampled_tokens" in told.out
+    assert "in which the student writes" in told.out + told.err
     _look_at_what_is_wrong(tmp_path / "one", folder, teacher, capsys)
 
 
@@ -206,6 +259,17 @@ def _look_at_what_is_wrong(run_folder: Path, store: Path, teacher: Path, capsys:
     assert "is not the manifest" in capsys.readouterr().err
 
 
+def test_only_a_language_model_writes() -> None:
+    from understudy.errors import RecipeError
+    from understudy.pipeline.recipe import load_recipe
+    from understudy.pipeline.written import refuse_rollouts
+
+    named = {"data.path": "d", "teacher.path": "t", "student.family": "static", "task": "text-classification"}
+    said = {**named, "objective.on_policy_share": 0.5}
+    with pytest.raises(RecipeError, match="text-classification writes no text"):
+        refuse_rollouts(load_recipe(options=said))
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
@@ -215,6 +279,8 @@ def _look_at_what_is_wrong(run_folder: Path, store: Path, teacher: Path, capsys:
         (["--set", "student.vocabulary=50"], "shares a tokenizer"),
         (["--student", "static"], "cannot do causal-lm"),
         (["--metric", "accuracy"], "token_loss"),
+        (["--set", "objective.rollout_tokens=9"], "set on_policy_share too"),
+        (["--set", "objective.on_policy_share=.5", "--alpha", "1"], "nothing in the objective listens"),
     ],
 )
 def test_bad_input_is_one_line(

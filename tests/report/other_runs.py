@@ -1,4 +1,4 @@
-"""Runs of tasks whose answer is not one label: scores, several labels, entities, vectors, answers to questions."""
+"""Runs of tasks whose answer is not one label: scores, several labels, entities, vectors, answers, texts."""
 
 from __future__ import annotations
 
@@ -229,10 +229,38 @@ def questions_run() -> Pair:
     return run, evidence
 
 
+def speech_run() -> Pair:
+    """A decoder: losses of tokens, and what is written after prompts."""
+    run, evidence = finished("causal-lm", "next", {"token_loss": 0.84, "token_accuracy": 0.5}), proof(labels=[])
+    run["labels"] = {"names": [], "sentence": ""}
+    run["fields"] = ["prompt", "completion"]
+    run["comparison"]["direction"] = "lower"
+    texts = {"tokens": 31.5, "ended": 0.9, "repeated": 0.125}
+    run["language"] = {
+        "rows": 400, "tokens": 20_480,
+        "beside": {
+            name: {"token_kl": around(kl), "token_agreement": around(0.71)}
+            for name, kl in (("student", 0.21), ("twin", 0.37), ("before", 2.4))
+        },
+        "written": {
+            "rows": 64, "longest": 128, "data": texts | {"ended": 1.0, "repeated": None},
+            "models": {name: texts | {"exact_match": around(0.4)} for name in ("teacher", "student", "twin")},
+        },
+    }  # fmt: skip
+    evidence["written"] = [
+        {
+            "prompt": f"How many {NASTY}?", "data": "2 + 3 #### 5",
+            "teacher": {"text": "#### 5", "right": True}, "student": {"text": "", "right": False},
+        }
+    ]  # fmt: skip
+    return run, evidence
+
+
 OTHERS = {
     "scores": scores_run,
     "several": several_run,
     "spans": spans_run,
     "neighbours": neighbours_run,
     "questions": questions_run,
+    "speech": speech_run,
 }

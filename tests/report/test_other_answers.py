@@ -12,7 +12,7 @@ import re
 import pytest
 
 from understudy import report
-from understudy.report import neighbours, questions, residuals, several, spans
+from understudy.report import neighbours, questions, residuals, several, spans, speech
 from understudy.report.facts import read
 
 from .conftest import Pair
@@ -26,6 +26,7 @@ SECTIONS = {
     "spans": ["Who gains, who loses", "Which entities are taken for which", "Entities it lost"],
     "neighbours": ["Neighbours that changed"],
     "questions": ["Answers that moved"],
+    "speech": ["Token by token", "What they write"],
 }  # fmt: skip
 ONE_LABEL = ("What the teacher knows beyond the label", "Where they disagree, and are sure")
 
@@ -48,7 +49,7 @@ def test_every_page_is_whole_and_has_its_own_sections(other: Pair, request: pyte
 
 
 def test_a_run_of_one_label_has_none_of_it(digits: Pair) -> None:
-    nothing = {"apart": [], "spans": {}, "residuals": {}, "neighbours": [], "answers": []}
+    nothing = {"apart": [], "spans": {}, "residuals": {}, "neighbours": [], "answers": [], "written": []}
     assert report.html(digits[0], digits[1] | nothing) == report.html(*digits)
 
 
@@ -65,7 +66,7 @@ def test_holes_anywhere_are_survived(other: Pair, seed: int) -> None:
             part[path[-1]] = draw.choice([None, math.nan, math.inf, [], {}, "text", 3])
         except (KeyError, TypeError, IndexError):
             continue  # an earlier hole has swallowed this path
-    evidence = {key: evidence.get(key) for key in ("spans", "neighbours", "answers", "residuals", "apart")}
+    evidence = {key: evidence.get(key) for key in ("spans", "neighbours", "answers", "residuals", "apart", "written")}
     nothing_odd(report.html(run, evidence))
 
 
@@ -232,3 +233,20 @@ def test_the_card_of_a_table_names_its_columns_and_nothing_that_a_shell_reads() 
     assert "tokenizers" not in card
     del run["answer"]
     assert "`score`" in report.card(run)
+
+
+def test_a_decoder_is_beside_its_teacher_and_writes() -> None:
+    run, evidence = OTHERS["speech"]()
+    found = speech.section(read(run), evidence)
+    assert found is not None
+    assert [row[1] for row in found["beside"]] == ["twin", "student", "student before its training"]
+    assert found["beside"][1][2] == "0.21 (0.198 to 0.222)"
+    assert [row[0] for row in found["written"]] == ["data", "teacher", "twin", "student"]
+    assert found["written"][0][2:] == ("–", "31.5", "100.0\u00a0%", "–")
+    assert [right for _, _, right in found["shown"][0]["lines"]] == [None, True, False]
+    run["language"]["written"] = None
+    again = speech.section(read(run), {})
+    assert again is not None
+    assert (again["written"], again["shown"]) == ([], [])
+    assert "What they write" not in report.html(run, {})
+    assert speech.section(read({}), evidence) is None

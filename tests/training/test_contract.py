@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from tests.training.contract import weights
 from tests.training.small import Small, feed, trained
+from tests.training.two import written
 
 
 def worst(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> float:
@@ -38,7 +39,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, root = tmp_path_factory.mktemp("two"), Path(__file__).parents[2]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     command += [str(Path(__file__).with_name("two.py")), str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    places = [str(root), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, places))}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, cwd=folder)
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
@@ -61,6 +63,15 @@ def test_two_processes_say_what_one_says(name: str, rows: int, two: Path) -> Non
         assert mine["terms"] == pytest.approx(theirs["terms"], rel=1e-3, abs=1e-5)
     for key, value in load_file(two / f"{name}.safetensors").items():
         torch.testing.assert_close(alone.student.state_dict()[key], value, rtol=1e-3, atol=1e-5)
+
+
+def test_two_processes_write_what_one_writes(two: Path) -> None:
+    alone, said = written(), json.loads((two / "facts.json").read_text())["written"]
+    assert said["steps"] == alone.steps == 6
+    for mine, theirs in zip(alone.history, said["history"], strict=True):
+        assert mine["terms"] == pytest.approx(theirs["terms"], rel=1e-4)
+    for key, value in load_file(two / "written.safetensors").items():
+        torch.testing.assert_close(alone.student.state_dict()[key], value, rtol=1e-3, atol=2e-4)
 
 
 def test_two_processes_stop_together_and_resume_to_the_same_bits(two: Path) -> None:

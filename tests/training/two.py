@@ -18,8 +18,11 @@ from torch import nn
 
 from tests.training.contract import weights
 from tests.training.small import Small, after, feed, trained
+from tests.training.writers import writer
 from understudy.errors import NonFiniteError
-from understudy.training import Training
+from understudy.objectives import hard_tokens, soft_tokens
+from understudy.teachers import Live
+from understudy.training import Settings, Training, train
 
 
 def main(folder: Path) -> None:
@@ -30,7 +33,8 @@ def main(folder: Path) -> None:
     def keep(name: str, done: Training | None, **more: Any) -> None:
         assert done is not None
         if rank == 0:
-            save_file(done.student.state_dict(), folder / f"{name}.safetensors")
+            state = {key: value.clone() for key, value in done.student.state_dict().items()}  # heads may be tied
+            save_file(state, folder / f"{name}.safetensors")
             facts[name] = {"history": done.history, "best": done.best, "steps": done.steps, **more}
 
     contract = weights(4)
@@ -66,12 +70,25 @@ def main(folder: Path) -> None:
     with pytest.raises(NonFiniteError, match="on another process" if rank == 0 else "in soft_labels"):
         trained(net(), prepare=poison)
 
+    # each process writes its own rows of a batch, as one process writes all of them
+    keep("written", written())
+
     # more processes than rows in the last step, checkpoints by the first one's clock
     keep("thirteen", trained(net(), feed(13), folder=folder / "clock", settings={"checkpoint_seconds": 0.0}))
     if rank == 0:
         (folder / "facts.json").write_text(json.dumps(facts))
     PartialState().wait_for_everyone()
     PartialState().destroy_process_group()
+
+
+def written() -> Training:
+    """A decoder that writes half of its batches; 12 rows, so that none fills up."""
+    model, texts, rollouts = writer()
+    settings = Settings(epochs=2, batch_size=4, learning_rate=1e-3, seed=2)
+    return train(
+        model(0), texts, objective=[soft_tokens(weight=0.5), hard_tokens(0.5)], teacher=Live(model(1)),
+        settings=settings, prepare=rollouts, device="cpu",
+    )  # fmt: skip
 
 
 def net() -> nn.Module:

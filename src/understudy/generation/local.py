@@ -19,6 +19,7 @@ from understudy.endpoints.asked import Answer, Failure, Job, Keep, Limits, Messa
 from understudy.errors import TeacherError
 from understudy.files import content_hash
 from understudy.teachers.folder import fingerprint, inspect, line, quiet, resolve
+from understudy.teachers.writing import passed
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
@@ -146,19 +147,11 @@ def draw(scores: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> tor
     """
     shares = (scores.double() / sampling.temperature).softmax(-1)
     if sampling.top_p == 1:
-        return _passed(shares, uniform)
+        return passed(shares, uniform)
     shares, order = shares.sort(dim=-1, descending=True, stable=True)
     before = shares.cumsum(-1) - shares
-    place = _passed(torch.where(before < sampling.top_p, shares, 0.0), uniform)
+    place = passed(torch.where(before < sampling.top_p, shares, 0.0), uniform)
     return order.gather(1, place[:, None])[:, 0]
-
-
-def _passed(shares: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Where the running sums of [N, V] pass ``uniform`` of their whole; never on a share of 0."""
-    sums = shares.cumsum(-1)
-    place = torch.searchsorted(sums, (uniform.double() * sums[:, -1])[:, None], right=True)[:, 0]
-    last = (shares > 0).cumsum(-1).argmax(-1)  # rounding may leave the last number above the last sum
-    return torch.minimum(place, last)
 
 
 def _ends(net: Any, tokenizer: Any) -> list[int]:

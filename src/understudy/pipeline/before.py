@@ -17,6 +17,7 @@ from understudy.pipeline.recipe import Objective, Recipe, Student, with_values
 from understudy.pipeline.samples import refuse as refuse_samples
 from understudy.pipeline.steps import of_step, refuse_steps
 from understudy.pipeline.watching import check_tracker
+from understudy.pipeline.written import refuse_rollouts
 from understudy.statistics import METRICS
 from understudy.tasks import Task, task_named
 
@@ -53,6 +54,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
     _refuse_peers(recipe)
     _refuse_moves(recipe, splits)
     _refuse_task(recipe)
+    refuse_rollouts(recipe)
     table = task_named(str(recipe.task)).tabular
     if (recipe.teacher.path == TREES) != table and (table or recipe.teacher.path == TREES) and recipe.teacher.path:
         raise TeacherError(

@@ -109,6 +109,8 @@ def judge(
             else {}
         ),
     )
+    wrote = sum(facts.get("rollout_seconds", 0.0) for facts in learnt.values())
+    cost |= {"rollout_seconds": wrote} if wrote else {}
     cost["teach_seconds"] = taught.get("seconds", 0.0) if taught.get("trained") else 0.0
     verdict = evaluation.verdict(
         np.stack([one.predicted for one in learners]),

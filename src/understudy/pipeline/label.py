@@ -18,7 +18,7 @@ from understudy.pipeline.samples import identity as identity_of_samples
 from understudy.pipeline.samples import sampled, scorer_of
 from understudy.targets import Store, fingerprint
 from understudy.targets.signals import numbers
-from understudy.teachers import Loaded, verify_tokens
+from understudy.teachers import Live, Loaded, Mixed, Stored, StoredTokens, verify_tokens
 from understudy.teachers.label import Logits
 
 VERIFIED = 32  # rows that are scored again after every labelling
@@ -41,6 +41,18 @@ def open_store(material: Material, teacher: Loaded) -> Store:
     """The targets of this teacher, whichever run wrote them."""
     identity = identity_of(material, teacher)
     return Store(material.store / "targets" / fingerprint(identity), identity=identity)
+
+
+def from_store(material: Material, teacher: Loaded) -> Stored | StoredTokens | Mixed:
+    """Stored targets in the teacher's place; it is asked itself where the student writes some of the batches."""
+    store = open_store(material, teacher)
+    if not sampled(material.recipe):
+        return Stored(store)
+    found = StoredTokens(store)
+    if not material.recipe.objective.on_policy_share:
+        return found
+    encoder: Any = teacher.encoder
+    return Mixed(found, Live(teacher.model, order=teacher.label_order), encoder)
 
 
 def label(material: Material, teacher: Loaded) -> Facts:

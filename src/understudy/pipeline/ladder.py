@@ -130,7 +130,7 @@ def _trained(material: Material, kind: Apprentice, student: nn.Module, place: Pa
 
 
 def _short(recipe: Recipe) -> Recipe:
-    """A short schedule with a small learning rate; a student that had peers goes on without them.
+    """A short schedule with a small learning rate; a student that had peers goes on without them, and writes nothing.
 
     In fp32, since what is rounded are fp32 numbers in the export.
     """
@@ -143,6 +143,7 @@ def _short(recipe: Recipe) -> Recipe:
         "student.start": None,
         "peers": (),
         "ships": "student",
+        "objective.on_policy_share": 0.0,
     }
     if recipe.peers:
         changed["objective.terms"] = None

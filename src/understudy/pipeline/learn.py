@@ -21,15 +21,15 @@ from understudy.files import new_folder, read_json, write_json
 from understudy.objectives import Term
 from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.journal import Facts
-from understudy.pipeline.label import label, open_store
+from understudy.pipeline.label import from_store, label
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.objective import build, without_teacher
 from understudy.pipeline.recipe import Recipe, with_values
-from understudy.pipeline.samples import sampled
 from understudy.pipeline.steps import of_step, started_from
 from understudy.pipeline.vectors import listened
 from understudy.pipeline.watching import watching
-from understudy.teachers import Live, Loaded, Stored, StoredTokens
+from understudy.pipeline.written import rollouts, telling
+from understudy.teachers import Live, Loaded
 from understudy.training import Settings, Training, balanced, probe, pulls, train
 
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
@@ -93,13 +93,8 @@ class Classroom:
         self.twin_feed = self.feed
         if len(material.shown) > len(material.splits.train):
             self.twin_feed = Feed(material.splits.train, {"student": kind.encoder}, class_weights=weights)
-        self.source = listened(
-            material,
-            self.teacher,
-            (StoredTokens if sampled(material.recipe) else Stored)(open_store(material, self.teacher))
-            if stored
-            else Live(self.teacher.model, order=self.teacher.label_order),
-        )
+        live = None if stored else Live(self.teacher.model, order=self.teacher.label_order)
+        self.source = listened(material, self.teacher, live or from_store(material, self.teacher))
         kinds = {"student": kind, **self.peers}
         self.validate = {name: material.validator(one.encoder) for name, one in kinds.items()}
 
@@ -134,6 +129,7 @@ class Classroom:
         inner = {name: one.module for name, one in cohort.items()}
         settings, feed, notes = settings_of(recipe, seed=seed), self.feed, []
         source: Any = self.source
+        prepare = rollouts(recipe, self.kind.encoder, seed=seed) if role == "student" else None
         if role == "twin":
             terms, source, feed = without_teacher(inner, self.material.task.hard), None, self.twin_feed
             settings = twins_settings(recipe, settings, rows=len(self.feed), own=len(feed))
@@ -150,9 +146,13 @@ class Classroom:
         validate = {name: self.validate[name] for name in cohort if any(_speaks(term, name) for term in terms)}
         with watching(journal.progress, role, tracker=tracker, folder=logs) as watch:
             done = train(
-                cohort, feed, objective=terms, teacher=source, settings=settings, validate=validate,
+                cohort, feed, objective=terms, teacher=source, settings=settings, validate=validate, prepare=prepare,
                 folder=folder, watch=watch, should_stop=journal.should_stop,
             )  # fmt: skip
+        if prepare is not None:
+            notes.append(telling(prepare, done))
+            journal.progress.say(notes[-1])
+            journal.log("rollouts", role=role, seed=seed, seconds=done.preparing, text=notes[-1])
         ships = "student"
         if recipe.ships == "best" and done.best:
             best = self.material.best(done.best.values())
@@ -282,6 +282,7 @@ def learn(
         "history": [dict(epoch) for epoch in done.history],
         "best": done.best.get(taught.ships),
         "seconds": done.seconds,
+        "rollout_seconds": done.preparing,
         "steps": done.steps,
         "notes": [*taught.notes, *done.notes],
         "objective": [_described(term) for term in taught.terms],

@@ -103,6 +103,9 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
             "or its label order are wrong, or it was trained on something else"
         )
 
+    if recipe.objective.on_policy_share:
+        notes.append("the forecast is without the time in which the student writes: the run's log tells it")
+
     progress.stage("terms")
     kind = apprentice(material, teacher)
     torch.manual_seed(recipe.seed)

@@ -254,6 +254,15 @@ class Objective(Section):
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="balanced: rare classes weigh more in hard terms."
     )
+    on_policy_share: Share = Field(
+        0.0,
+        description="causal-lm: share of the batches that the student writes itself, after prompts or first halves of "
+        "texts: it is compared with its teacher there, and labels do not count.",
+    )
+    rollout_temperature: Positive = Field(
+        1.0, description="causal-lm: temperature at which the student draws what it writes; not that of the objective."
+    )
+    rollout_tokens: Count = Field(64, description="causal-lm: most tokens that the student writes of a row.")
 
 
 class Train(Section):
@@ -327,6 +336,12 @@ class Evaluation(Section):
     teacher_cost_per_million: Positive | None = Field(None, description="What a million teacher calls cost now.")
     machine_cost_per_hour: Positive | None = Field(None, description="Price of an hour of the machine that serves.")
     latency_rows: Annotated[int, Field(ge=20)] = Field(300, description="Rows timed one by one for p50, p95 and p99.")
+    written_rows: Annotated[int, Field(ge=0)] = Field(
+        64,
+        description="causal-lm, prompts with completions: test prompts after which teacher, twin and student write; 0: "
+        "none.",
+    )
+    written_tokens: Count = Field(128, description="causal-lm: most tokens that each writes of a prompt.")
 
 
 class Step(Section):

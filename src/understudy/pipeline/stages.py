@@ -31,6 +31,7 @@ from understudy.pipeline.run import Run
 from understudy.pipeline.samples import identity
 from understudy.pipeline.school import School, dials, place, rehearse, seeds
 from understudy.pipeline.ship import ship
+from understudy.pipeline.spoken import language
 from understudy.pipeline.teach import teach, untaught
 from understudy.pipeline.texts import judged
 from understudy.pipeline.vectors import fitted, with_heard
@@ -338,11 +339,10 @@ def _evaluate(material: Material, cast: Cast, learnt: dict[str, Facts], labelled
             "difference may be the luck of the draw."
         )
     judged(facts, material.recipe)
-    write_json(
-        material.folder / "evidence.json",
-        evidence(material, scored, learnt=learnt, taught=taught, chosen=cast.chosen),
-    )
-    return facts
+    said, shown = language(material, cast)
+    proof = evidence(material, scored, learnt=learnt, taught=taught, chosen=cast.chosen)
+    write_json(material.folder / "evidence.json", proof | shown)
+    return facts | said
 
 
 def _report(run: Run, exported: Facts) -> None:

@@ -20,7 +20,7 @@ from understudy.pipeline.label import open_store
 from understudy.pipeline.material import Material
 from understudy.pipeline.recipe import with_values
 from understudy.statistics import pair_cosines
-from understudy.teachers import Live, Loaded, Narrowed, Sampling, Stored, StoredTokens
+from understudy.teachers import Live, Loaded, Mixed, Narrowed, Sampling, Stored, StoredTokens
 
 USUAL = 256  # dimensions of an embedding
 _STORED, _ASKED = 20_000, 2_000  # training texts that directions are found on, stored and asked for
@@ -105,8 +105,8 @@ def directions(material: Material, teacher: Loaded, width: int) -> Array | None:
 
 
 def listened(
-    material: Material, teacher: Loaded, source: Live | Stored | StoredTokens | Sampling
-) -> Live | Stored | StoredTokens | Sampling | Narrowed:
+    material: Material, teacher: Loaded, source: Live | Stored | StoredTokens | Sampling | Mixed
+) -> Live | Stored | StoredTokens | Sampling | Mixed | Narrowed:
     """The source as the student hears it: along `directions`, where the task gives vectors and it is narrower."""
     width = material.recipe.student.embedding
     if material.task.answer is not VECTOR or width is None or isinstance(source, StoredTokens | Sampling):

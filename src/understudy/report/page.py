@@ -28,6 +28,7 @@ from understudy.report import (
     sentences,
     several,
     spans,
+    speech,
     taught,
 )
 from understudy.report.drawing import Points
@@ -81,6 +82,7 @@ def html(run: dict[str, Any], evidence: dict[str, Any]) -> str:
             spans=spans.section(facts, evidence),
             neighbours=neighbours.section(facts, evidence),
             questions=questions.section(facts, evidence),
+            speech=speech.section(facts, evidence),
             knowledge=_knowledge(facts, evidence) if facts.answer == "label" else None,
             made=_made(facts, evidence),
         )

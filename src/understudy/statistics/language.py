@@ -63,3 +63,31 @@ TOKENS: tuple[TokenMetric, ...] = (
     TokenMetric("token_accuracy", "higher", "next", _numbers, _right),
 )
 """Of the tokens that count: nats for each, its exponential, bits for each byte of text, the share that is said."""
+
+
+@dataclass(frozen=True)
+class BesideMetric(RowMetric):
+    """A metric of one model beside another: tokens that count, nats of KL over them, those of which both say the same
+    to be the likeliest."""
+
+    def checked(self, labels: npt.ArrayLike, *predictions: npt.ArrayLike) -> tuple[Array, ...]:
+        """Labels [N, 1], which say nothing, and numbers float64 [N, 3] (`evaluation.beside`).
+
+        Raises:
+            DataError: no texts, numbers of other texts, or nothing that counts.
+        """
+        truth, *said = np.asarray(labels), *(np.asarray(one, np.float64) for one in predictions)
+        for one in said:
+            if one.shape != (len(truth), 3) or not one[:, 0].any():
+                raise DataError(
+                    f"{self.name} needs three numbers for each of {len(truth)} texts, and a token that counts, got "
+                    f"{one.shape}"
+                )
+        return (truth, *said)
+
+
+BESIDE: tuple[BesideMetric, ...] = (
+    BesideMetric("token_kl", "lower", "next", _numbers, _loss),
+    BesideMetric("token_agreement", "higher", "next", _numbers, _right),
+)
+"""Of a teacher and a student: KL(teacher || student) in nats for each token, and the share on which both agree."""

@@ -12,6 +12,7 @@ from understudy.teachers.load import open_teacher
 from understudy.teachers.loaded import Loaded, Member, describe, given, weights_hash
 from understudy.teachers.masked import says_masked
 from understudy.teachers.merging import known_labels, merge, reconcile
+from understudy.teachers.mixed import Mixed
 from understudy.teachers.narrowed import Narrowed
 from understudy.teachers.own import save_teacher
 from understudy.teachers.sampled import Sampling, StoredTokens, sample_identity, token_scorer, verify_tokens
@@ -24,6 +25,7 @@ __all__ = [
     "Live",
     "Loaded",
     "Member",
+    "Mixed",
     "Narrowed",
     "Sampling",
     "Several",

@@ -35,6 +35,7 @@ from understudy.targets.packing import (
 )
 from understudy.teachers.label import asked, call, logits_of
 from understudy.teachers.live import Live
+from understudy.teachers.stored import refuse_written
 
 IDS, LOG_P, LOG_MASS = "sample.ids", "sample.log_p", "sample.log_mass"
 TEMPERATURE = "sample.temperature"
@@ -126,7 +127,7 @@ def token_scorer(
                 for place, row in enumerate(some.tolist()):
                     counted = int((said[place] >= 0).sum())
                     key = rows.keys[chosen[row]]
-                    drawn = _drawn(logits[place, :counted, :size], k, n, temperature, _generator(seed, key, device))
+                    drawn = _drawn(logits[place, :counted, :size], k, n, temperature, generator_of(seed, key, device))
                     found[row] = _packed(drawn, size, k + n, log_p_bits)
         return {name: Ragged.of([one[name] for one in found]) for name in (IDS, LOG_P, LOG_MASS)}
 
@@ -181,7 +182,9 @@ class StoredTokens:
 
         Raises:
             StoreError: rows without stored targets; they are counted.
+            UsageError: a batch that the student wrote.
         """
+        refuse_written(batch, self.store)
         device = getattr(batch.labels, "device", torch.device("cpu"))
         width = batch.masks["words"].shape[1]
         read: Mapping[str, Any] = self.store.read(batch.keys, signals=(IDS, LOG_P, LOG_MASS))
@@ -197,7 +200,8 @@ class StoredTokens:
         return Targets({f"{self.name}.{name}": value for name, value in zip(SIGNALS, said, strict=True)})
 
 
-def _generator(seed: int, key: str, device: torch.device) -> torch.Generator:
+def generator_of(seed: int, key: str, device: torch.device) -> torch.Generator:
+    """What draws the sample of a row: a function of (seed, name of the row)."""
     return torch.Generator(device).manual_seed(int(content_hash("sample", str(seed), key), 16) % (1 << 63))
 
 
@@ -254,7 +258,7 @@ class Sampling:
     def targets(self, batch: Batch) -> Targets:
         """As `StoredTokens.targets`."""
         logits = self.teacher.targets(batch)[f"{self.name}.logits"][..., : self.vocabulary]
-        generator = _generator(self.seed, " ".join(batch.keys), logits.device)
+        generator = generator_of(self.seed, " ".join(batch.keys), logits.device)
         drawn = draw(logits, k=self.k, n=self.n, temperature=self.temperature, generator=generator)
         said = (drawn.head, drawn.head_log_p, drawn.tail, drawn.tail_log_p, drawn.log_mass)
         signals = zip(SIGNALS, (*said, torch.tensor(self.temperature)), strict=True)

@@ -57,7 +57,9 @@ class Stored:
 
         Raises:
             StoreError: rows without stored targets; they are counted.
+            UsageError: a batch that the student wrote.
         """
+        refuse_written(batch, self.store)
         device = getattr(batch.labels, "device", torch.device("cpu"))
         said = {}
         for signal, array in self.store.read(batch.keys, signals=self._signals).items():
@@ -68,6 +70,15 @@ class Stored:
             said[f"{self.name}.{signal}"] = value.float() if value.dtype == torch.float16 else value
         known = self.store.support.get(self.name)
         return Targets(said, {} if known is None else {self.name: torch.as_tensor(known, device=device)})
+
+
+def refuse_written(batch: Batch, store: Store) -> None:
+    """Raises UsageError for a batch that the student wrote: nothing is stored of its tokens."""
+    if batch.written:
+        raise UsageError(
+            f"the student wrote this batch, and {store.folder} knows nothing of its tokens: ask a live teacher, or "
+            "both (teachers.Mixed)"
+        )
 
 
 def _as_wide(rows: Ragged, batch: Batch) -> Any:

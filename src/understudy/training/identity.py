@@ -16,15 +16,18 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _SAMPLES = 64  # steps at which a schedule of weights is looked at
 
 
-def identity(model: Distillation, settings: Settings, data: Feed, teacher: Any, *, steps: int, world: int) -> str:
+def identity(
+    model: Distillation, settings: Settings, data: Feed, teacher: Any, prepare: Any = None, *, steps: int, world: int
+) -> str:
     """Hash of rows, encodings, students, objective, teacher, settings (less the checkpoint clock) and processes.
 
     The weights that a student starts from take no part: the checkpoint has its own, and a module of a user's may be
-    drawn anew in every process. A teacher takes part by its ``fingerprint``, if it has one.
+    drawn anew in every process. A teacher takes part by its ``fingerprint``, if it has one, and so does ``prepare``.
     """
     dials = {key: value for key, value in asdict(settings).items() if key != "checkpoint_seconds"}
     parts = [data.fingerprint, _shown(data.view), repr(sorted(dials.items())), str(world)]
     parts.append(str(getattr(teacher, "fingerprint", "")))
+    parts += [str(prepare.fingerprint)] if hasattr(prepare, "fingerprint") else []
     parts += [_ADDRESS.sub("", repr(student)) for student in model.students]
     parts += [f"{name} {tuple(p.shape)} {p.requires_grad}" for name, p in model.named_parameters()]
     for term in model.terms:

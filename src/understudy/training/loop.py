@@ -9,8 +9,10 @@ before the first forward.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,9 @@ def train(
         validate: module -> score, higher is better (of a `Lower` lower), or one such function for each student by
             name; after every epoch. Every student gets the weights of its own best epoch back, and stops on its own
             where the settings have a patience: it goes on teaching its peers. None keeps the last weights.
-        prepare: the one seam that may change a batch (views, mixup, rollouts); it sees one more, for its shapes.
+        prepare: the one seam that may change a batch (`Rollouts`, views, mixup), which knows its step; it sees the
+            first one once more, for its shapes. Its seconds are kept apart; a ``fingerprint`` of its own is part of a
+            checkpoint's identity.
         folder: where sealed checkpoints go; the same call again resumes from there, to the same weights.
         watch: called after every step with what happened, on the first process.
         should_stop: asked after every step; True on any process saves and raises Interrupted on all of them.
@@ -83,9 +87,9 @@ def train(
     model = Distillation(cohort, objective).to(accelerator.device)
     model.bind(teacher)
 
-    def ready(rows: Indices, fillers: int = 0, epoch: int = 0) -> Batch:
+    def ready(rows: Indices, fillers: int = 0, epoch: int = 0, step: int = 0) -> Batch:
         batch = data.batch(rows, fillers=fillers, epoch=epoch).to(accelerator.device)
-        return batch if prepare is None else prepare(batch, model)
+        return batch if prepare is None else prepare(replace(batch, step=step), model)
 
     first = ready(epoch_batches(data.lengths, 2, seed=settings.seed, epoch=0)[0])
     model.settle(first, _targets(teacher, first))
@@ -93,7 +97,7 @@ def train(
     wrapped = accelerator.prepare_model(model)
     per_epoch = -(-len(data) // settings.batch_size)
     steps = min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
-    who = identity(model, settings, data, teacher, steps=steps, world=world) if folder is not None else ""
+    who = identity(model, settings, data, teacher, prepare, steps=steps, world=world) if folder is not None else ""
     state = State(model, optimiser, accelerator, settings, folder, who)
     torch.manual_seed(settings.seed + rank)  # dropout differs between processes, the rows' order does not
     start = state.resume()
@@ -113,8 +117,10 @@ def train(
 
         while True:
             pieces = share(rows, rank=rank, world=world, micro=state.micro(len(rows)))
-            micro = [ready(part, fillers, epoch) for part, fillers in pieces]
             try:
+                began = time.perf_counter()
+                micro = [ready(part, fillers, epoch, step) for part, fillers in pieces]
+                state.preparing += time.perf_counter() - began if prepare is not None else 0.0
                 losses = _gradients(wrapped, model, micro, teacher, accelerator, settings, step)
                 break
             except RuntimeError as error:

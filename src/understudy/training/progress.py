@@ -37,6 +37,7 @@ class Training:
         best: name -> best validation score, empty without ``validate``.
         seconds: time spent training, over all sittings.
         notes: what was decided on the way (frozen parts, skipped checkpoints, halved micro-batches).
+        preparing: those of the seconds that ``prepare`` took.
     """
 
     students: Mapping[str, nn.Module]
@@ -45,6 +46,7 @@ class Training:
     steps: int
     seconds: float
     notes: tuple[str, ...] = field(default=())
+    preparing: float = 0.0
 
     @property
     def student(self) -> nn.Module:

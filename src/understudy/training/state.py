@@ -68,7 +68,7 @@ class State:
         self.halvings = 0
         self.step = 0
         self.start = 0
-        self.seconds = 0.0
+        self.seconds = self.preparing = 0.0
         self.resumed_at = self.saved_at = time.perf_counter()
 
     # -- what happens in a step ---------------------------------------------------------------------------------
@@ -212,6 +212,7 @@ class State:
                 "halvings": self.halvings,
                 "notes": self.notes,
                 "seconds": self._spent(),
+                "preparing": self.preparing,
             }
             best = {f"{name}/{key}": v for name, state in self.best_weights.items() for key, v in state.items()}
             state = checkpoint.weights(self.model)
@@ -236,7 +237,7 @@ class State:
             self.best_weights.setdefault(name, {})[parameter] = value
         self.history, self.sums, self.seen = list(facts["history"]), dict(facts["sums"]), facts["seen"]
         self.best, self.stale, self.halvings = dict(facts["best"]), dict(facts["stale"]), facts["halvings"]
-        self.seconds, self.step = facts["seconds"], facts["step"]
+        self.seconds, self.preparing, self.step = facts["seconds"], facts.get("preparing", 0.0), facts["step"]
         device, rank = self.accelerator.device, self.accelerator.process_index
         torch.set_rng_state(found.random[f"cpu.{rank}"])
         if device.type == "cuda":
@@ -259,6 +260,7 @@ class State:
             best=dict(self.best),
             steps=self.step,
             seconds=self._spent(),
+            preparing=self.preparing,
             notes=tuple(self.notes),
         )
 
