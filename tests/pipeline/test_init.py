@@ -98,6 +98,15 @@ def test_what_init_writes_for_every_task_is_accepted_by_check(kind: str, tiny_en
     assert found["labels"].startswith("one score a row, from ") == scores
 
 
+def test_a_decoder_is_not_told_of_hidden_tokens(tmp_path: Path) -> None:
+    rows = [json.dumps({"prompt": f"what is {i}?", "completion": f"{i} is a number"}) for i in range(60)]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    recipe = read_back(tmp_path, text := init(str(tmp_path)))
+    assert (recipe.task, recipe.student.family, recipe.objective.temperature) == ("causal-lm", "cut", 1)
+    assert "decoder" in text
+    assert "hidden" not in text
+
+
 def test_several_labels_may_be_called_anything(tmp_path: Path) -> None:
     """A label that would mean "none of the others" means nothing where a row may have none anyway."""
     lines = [json.dumps({"text": f"text {i}", "labels": ["oos", "b"][: i % 3]}) for i in range(90)]

@@ -20,6 +20,7 @@ from understudy.tasks import LAYOUTS, TASKS
 _RARE = 10  # times that the largest class may outnumber the smallest before weights are suggested
 _FEW_TEST_ROWS = 1_000
 _OUT_OF_SCOPE = frozenset({"oos", "ood", "out_of_scope", "out of scope", "out-of-scope", "none_of_the_above"})
+_NEXT = "causal-lm"
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ def init(
     names = {"text": text, "label": label, "image": image}
     columns = {key: name for key, name in names.items() if name != key}
     kind = "images" if "image" in splits.fields else "tables" if TASKS[found].tabular else "texts"
-    head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, kind))]
+    head = [f"# {data}: {found}", *(f"# {line}" for line in _facts(splits, kind, found))]
     sections = {
         "": [_Line("task", found, "inferred from the columns" if task is None else "as you said")],
         "teacher": [_TEACHERS[kind]],
         "data": [_Line("path", data, ""), *(_Line(key, name, "") for key, name in columns.items())],
-        "student": [_student(splits, kind)],
-        "objective": _objective(splits),
+        "student": [_student(splits, kind, found)],
+        "objective": _objective(splits, found),
         "evaluation": _evaluation(splits),
     }
     blocks = [_block(section, lines) for section, lines in sections.items() if lines]
@@ -65,13 +66,13 @@ def init(
     return "\n\n".join(["\n".join(_comment(line) for line in head), *blocks, tail]) + "\n"
 
 
-def _facts(splits: Splits, kind: str) -> list[str]:
+def _facts(splits: Splits, kind: str, task: str) -> list[str]:
     """What the data is, in sentences."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     rows = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
     facts = [
         f"rows: {rows}" + (f", unlabelled {len(splits.unlabelled):,}" if splits.unlabelled else ""),
-        _classes(splits),
+        _classes(splits, task),
         _rows(splits, kind),
     ]
     if len(splits.test) < _FEW_TEST_ROWS:
@@ -95,7 +96,9 @@ def _known_to(splits: Splits) -> str:
     return f"so few test rows know {what} only to about ±{wide:.1f} points"
 
 
-def _classes(splits: Splits) -> str:
+def _classes(splits: Splits, task: str) -> str:
+    if task == _NEXT:
+        return "no labels: a text is its own label, every token after those before it"
     if not splits.label_names and not splits.couples:
         return "no labels: a text is its own label, and some of its tokens are hidden"
     if splits.couples:
@@ -175,11 +178,13 @@ _TEACHERS = {
 }
 
 
-def _student(splits: Splits, kind: str) -> _Line:
+def _student(splits: Splits, kind: str, task: str) -> _Line:
     if kind == "images":
         return _Line("family", "cnn", "mlp is smaller to run on tiny images")
     if kind == "tables":
         return _Line("family", "mlp", "a few matrix products in the place of many trees")
+    if task == _NEXT:
+        return _Line("family", "cut", "half of the teacher's layers: what ships is a smaller decoder of its kind")
     if not splits.label_names and not splits.couples:
         return _Line("family", "cut", "half of the teacher's layers: what ships is a smaller encoder of its kind")
     if splits.pairs:
@@ -192,10 +197,12 @@ def _student(splits: Splits, kind: str) -> _Line:
     return _Line("family", "static", why)
 
 
-def _objective(splits: Splits) -> list[_Line]:
+def _objective(splits: Splits, task: str) -> list[_Line]:
     lines = [_Line("temperature", "auto", "chosen on validation from short runs over 1, 2, 4 and 8")]
     if splits.scale is not None or splits.couples:  # scores and vectors are not softened
         lines = []
+    elif task == _NEXT:
+        lines = [_Line("temperature", 1, "over the whole vocabulary; whoever writes draws at 1 too")]
     elif not splits.label_names:
         lines = [_Line("temperature", 2, "over the whole vocabulary, as DistilBERT has it")]
     if splits.unlabelled is not None:
