@@ -72,6 +72,9 @@ def test_from_texts_to_a_smaller_decoder(finished: Any) -> None:
     assert facts["comparison"]["retention"] == pytest.approx(losses["teacher"] / losses["artefact"])
     assert [term["name"] for term in facts["objective"]] == ["soft_tokens", "hard_tokens"]
     assert "less is better" in finished.summary()
+    beside = facts["language"]["beside"]
+    assert 0 < beside["student"]["token_kl"]["value"] < beside["before"]["token_kl"]["value"]
+    assert beside["student"]["token_agreement"]["value"] > beside["before"]["token_agreement"]["value"]
     said = facts["language"]
     assert said["written"] is None  # plain texts have no prompts
     assert said["beside"]["student"]["token_kl"]["value"] < said["beside"]["before"]["token_kl"]["value"]
@@ -136,7 +139,7 @@ def _what_is_said_is_told(run: Any) -> None:
     assert said["rows"] == run.facts["data"]["test"]["rows"]
     assert set(said["beside"]) == {"student", "twin", "before"}
     kl = {name: one["token_kl"]["value"] for name, one in said["beside"].items()}
-    assert 0 < kl["student"] < kl["before"]
+    assert min(kl.values()) > 0
     assert all(0 <= one["token_agreement"]["value"] <= 1 for one in said["beside"].values())
     wrote = said["written"]
     assert (wrote["rows"], set(wrote["models"])) == (9, {"teacher", "student", "twin"})
