@@ -34,7 +34,7 @@ def cut(material: Material, teacher: Loaded) -> Apprentice:
     if folder is not None:
         name = Path(folder).name
         said = report["sentence"].replace("the teacher's", "its layers")
-        notes = (f"the student starts from {name}, not from its teacher: {said}",)
+        notes = (f"the student starts from {name}: {said}",)
     return Apprentice(made.source[1], build, "dynamic", notes, inheritance=report, **more)
 
 
