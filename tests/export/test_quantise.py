@@ -15,7 +15,7 @@ from understudy.errors import UsageError
 from understudy.export import parity, quantise_dynamic, quantise_static, to_onnx
 from understudy.students import Cnn
 
-from .conftest import Exported, answer, images, tokens
+from .conftest import VOCABULARY, Exported, answer, images, tokens
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +203,39 @@ def test_the_most_sensitive_convolution_is_found(cnn: Exported, tmp_path: Path) 
     wanted, kept = answer(cnn.path, inputs), answer(tmp_path / "best.onnx", inputs)
     quantise_static(cnn.path, tmp_path / "plain.onnx", rows)
     assert np.abs(kept - wanted).mean() < np.abs(answer(tmp_path / "plain.onnx", inputs) - wanted).mean()
+
+
+def test_what_hurts_words_is_found_in_batches_of_any_length(tmp_path: Path) -> None:
+    """Logits of words have their batch's length; what stands behind a row's last word is no error."""
+    from understudy.export import sensitivities
+
+    class Words(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.inner = torch.nn.Embedding(VOCABULARY, 16), torch.nn.Linear(16, 16)
+            self.outer = torch.nn.Linear(16, 3)
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            rows = self.table(input_ids) * (1 + attention_mask[..., None])
+            return self.outer(torch.relu(self.inner(rows)))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    batches = [{name: tokens(8, length)[name] for name in ("input_ids", "attention_mask")} for length in (9, 5, 30)]
+    assert any((batch["attention_mask"] == 0).any() for batch in batches)
+    exact = tmp_path / "exact.onnx"
+    to_onnx(Words().eval(), {name: torch.from_numpy(value) for name, value in batches[0].items()}, exact)
+
+    def quantise(path: Path, keep: object) -> None:
+        quantise_dynamic(exact, path, keep=list(keep))  # type: ignore[call-overload]
+
+    groups = sensitivities(exact, quantise, batches)
+    assert len(groups) == 2
+    quantise_dynamic(exact, tmp_path / "kept.onnx", keep=groups[0].nodes)
+    apart = [
+        (answer(tmp_path / "kept.onnx", batch) - answer(exact, batch))[batch["attention_mask"] > 0] for batch in batches
+    ]
+    assert groups[0].error == pytest.approx(np.mean(np.concatenate(apart) ** 2))
+    assert 0 < groups[0].error < groups[1].error
 
 
 def test_logits_are_not_rounded_and_ranges_can_leave_outliers_out(cnn: Exported, tmp_path: Path) -> None:
