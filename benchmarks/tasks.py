@@ -28,6 +28,7 @@ NAMES = ("teacher", "baseline", "twin", "student", "artefact")
 HALF = {"student.family": "cut", "student.layers": 3}
 LOOKUP = {"student.family": "static", "train.learning_rate": 3e-3, "objective.temperature": 1.0, "train.epochs": 10}
 SLOTS = {"data.label": "slot_tags", "teacher.epochs": 3}
+PASSES = {"teacher.epochs": 10}  # after three a MiniLM says 64 % of 39 types, where an SVM says 93
 VIEWS = {"data.views": 2, "data.moves": ["replace_words"]}
 TAGGER = {
     **{"student.family": "gru", "student.width": 192, "train.epochs": 6},
@@ -112,9 +113,9 @@ RUNS = {
     "mrpc-cut": Line("mrpc", HALF),
     "mrpc-views": Line("mrpc", {**HALF, **VIEWS, "train.epochs": 3}, recipe="distilbert"),
     "stsb-cut": Line("stsb", HALF),
-    "snips-types-static": Line("snips", {**LOOKUP, "teacher.epochs": 3}, slot_types),
+    "snips-types-static": Line("snips", {**LOOKUP, **PASSES}, slot_types),
     "squadshifts-cut": Line("squadshifts", {**HALF, **READER}, few_questions, recipe="distilbert"),
-    "snips-types-cut": Line("snips", {**HALF, "teacher.epochs": 3}, slot_types),
+    "snips-types-cut": Line("snips", {**HALF, **PASSES}, slot_types),
     "snips-slots-gru": Line("snips", {**SLOTS, **TAGGER}),
     "snips-slots-conv": Line("snips", {**SLOTS, **TAGGER, "student.family": "conv"}),
     "wnut17-gru": Line("wnut17", TAGGER),
