@@ -42,7 +42,8 @@ def refuse_endpoint(recipe: Recipe) -> None:
         RecipeError: dials that would change nothing, a task or a student that an endpoint cannot teach.
     """
     teacher, student = recipe.teacher, recipe.student
-    if any(is_endpoint(one.path) for one in (teacher.members or {}).values()):
+    named = (teacher.path, *(one.path for one in (teacher.members or {}).values()))
+    if teacher.members is not None and any(map(is_endpoint, named)):
         raise RecipeError("teacher.members: an endpoint is a teacher by itself, and no member of several")
     if not is_endpoint(teacher.path):
         said = [name for name in DIALS if getattr(teacher, name) != Teacher.model_fields[name].default]
@@ -53,8 +54,6 @@ def refuse_endpoint(recipe: Recipe) -> None:
             )
         return
     url = base_url(str(teacher.path))
-    if teacher.members is not None:
-        raise RecipeError("teacher.members: an endpoint is a teacher by itself, and no member of several")
     if recipe.task not in TASKS:
         raise RecipeError(
             f"an endpoint labels texts ({' or '.join(TASKS)}), and the task is {recipe.task}; where it is to write, "
