@@ -14,7 +14,8 @@ from typing import Any
 from understudy.objectives import describe
 from understudy.pipeline.defaults import FAMILIES, TEACHERS
 from understudy.pipeline.recipe import NAMED, recipe_keys, schema
-from understudy.pipeline.sections import Member, Step
+from understudy.pipeline.sections import Step
+from understudy.pipeline.teacher_section import Member
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "recipe.md"

@@ -16,7 +16,7 @@ from understudy.pipeline.defaults import BUILT_IN, TEACHERS
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.material import Material
 from understudy.pipeline.recipe import with_values
-from understudy.pipeline.sections import Member
+from understudy.pipeline.teacher_section import Member
 from understudy.statistics import METRICS
 from understudy.students import parameters
 from understudy.teachers import Loaded, calibration, ensemble, known_labels, merged

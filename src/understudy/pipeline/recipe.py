@@ -15,19 +15,10 @@ from pydantic import ValidationError
 from understudy.errors import RecipeError, choices
 from understudy.pipeline.named import NAMED
 from understudy.pipeline.plain_yaml import read_yaml
+from understudy.pipeline.ranges import Section
 from understudy.pipeline.recipe_problems import explain, nearest_key, recipe_keys
-from understudy.pipeline.sections import (
-    Data,
-    Evaluation,
-    Export,
-    Objective,
-    Recipe,
-    Section,
-    Step,
-    Student,
-    Teacher,
-    Train,
-)
+from understudy.pipeline.sections import Data, Evaluation, Export, Objective, Recipe, Step, Student, Train
+from understudy.pipeline.teacher_section import Teacher
 
 __all__ = [
     "NAMED",

@@ -5,35 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from understudy import report, runtime
+from understudy import runtime
 from understudy.data import Splits, digits, load
 from understudy.errors import UsageError
-from understudy.files import content_hash, read_json, write_json, write_text
+from understudy.files import write_text
 from understudy.pipeline.apprentice import apprentice, own_module
 from understudy.pipeline.before import decode, refuse
 from understudy.pipeline.choosing import find_student, overruled
+from understudy.pipeline.conclude import facts_of, measure, taught_of, write
 from understudy.pipeline.defaults import resolved
 from understudy.pipeline.journal import Facts, Journal
-from understudy.pipeline.judge import Cast, environment, judge
+from understudy.pipeline.judge import Cast
 from understudy.pipeline.label import label, validation_logits
 from understudy.pipeline.learn import load_module
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.opening import ASKED, CHOOSE, asked, opened, store_of
 from understudy.pipeline.progress import Progress, Silent
-from understudy.pipeline.proof import evidence
 from understudy.pipeline.recipe import Recipe, load_recipe, to_yaml, with_values
 from understudy.pipeline.run import Run
 from understudy.pipeline.samples import identity
 from understudy.pipeline.school import School, dials, place, rehearse, seeds
 from understudy.pipeline.ship import ship
-from understudy.pipeline.spoken import language
 from understudy.pipeline.teach import teach, untaught
-from understudy.pipeline.texts import judged
 from understudy.pipeline.vectors import fitted, with_heard
 from understudy.pipeline.views import FILE as VIEWS
 from understudy.pipeline.views import make_views, read_views, said_of_views
@@ -241,16 +239,16 @@ def _perform(
     exported = journal.stage("export", [*decided, gates], exporting, outputs=[folder / "scores"])
     cast = replace(cast, artefact=folder / exported["folder"], exported=exported)
 
-    judging = partial(_evaluate, material, cast, learnt, labelled, taught)
+    judging = partial(measure, material, cast, learnt, labelled, taught)
     asked_of = [recipe.evaluation.model_dump_json(), splits.test.fingerprint]
     measured = journal.stage("evaluate", [*decided, gates, *asked_of], judging, outputs=[folder / "evidence.json"])
     notes = [*splits.notes, *([choice["why"]] if choice else []), *loaded.notes, *kind.notes]
     notes += [*([made["note"]] if made["rows"] else []), *tuned["notes"], *exported["notes"]]
-    facts = _facts(material, loaded, data, measured, exported, notes) | _taught(material, learnt, chosen)
+    facts = facts_of(material, loaded, data, measured, exported, notes) | taught_of(material, learnt, chosen)
     if loaded.account is not None:
         facts["endpoint"] = {**loaded.account(), "mass": labelled.get("mass")}
     run = Run(folder, facts | ({"choice": choice} if choice else {}))
-    _report(run, exported)
+    write(run, exported)
     if not exported["passed"]:
         journal.log("gates", failed=[gate["name"] for gate in run.gates_failed])
     return run
@@ -281,75 +279,6 @@ def _cast(
         folders=(folder / "student", folder / "twin"),
         artefact=folder / "artefact",
     )
-
-
-def _facts(
-    material: Material, loaded: Loaded, data: Facts, measured: Facts, exported: Facts, notes: list[str]
-) -> dict[str, Any]:
-    """The content of run.json."""
-    recipe, names = material.recipe, material.splits.label_names
-    surroundings, stages = environment(material), material.journal.stages
-    reported = content_hash("report", *(one["fingerprint"] for one in stages))
-    return {
-        "schema": 1,
-        "understudy": surroundings["understudy"],
-        "task": material.task.name,
-        "answer": material.task.answer.name,
-        "fields": list(material.splits.fields),
-        "recipe": _without_paths(recipe.model_dump(mode="json")),
-        "data": data,
-        **measured,
-        "labels": {"names": list(names), "sentence": loaded.alignment.sentence if loaded.alignment else ""},
-        "export": {key: value for key, value in exported.items() if key != "gates"},
-        **({"exits": exported["exits"]} if exported.get("exits") else {}),
-        "notes": notes,
-        "environment": surroundings,
-        "stages": [*stages, {"name": "report", "status": "done", "seconds": 0.0, "fingerprint": reported}],
-    }
-
-
-def _taught(material: Material, learnt: dict[str, Facts], chosen: tuple[int, int]) -> Facts:
-    """What was taught and how, for run.json: the terms, the steps before the last training, and the cohort."""
-    recipe, shipped = material.recipe, learnt[f"student.{chosen[0]}"]
-    steps = []
-    for step in recipe.steps:
-        name = f"step.{step.name}."
-        each = [facts for key, facts in learnt.items() if key.startswith(name)]
-        best = [facts["best"] for facts in each if facts["best"] is not None]
-        steps.append(
-            {
-                "name": step.name,
-                "learns_from": step.learns_from,
-                "best": material.best(best) if best else None,
-                "seconds": sum(facts["seconds"] for facts in each),
-                "steps": each[0]["steps"],
-                "objective": each[0]["objective"],
-            }
-        )
-    cohort: Facts = {key: shipped[key] for key in ("cohort", "ships") if key in shipped}
-    return {"objective": shipped["objective"], "steps": steps, "learns_from": recipe.learns_from, **cohort}
-
-
-def _evaluate(material: Material, cast: Cast, learnt: dict[str, Facts], labelled: Facts, taught: Facts) -> Facts:
-    facts, scored = judge(material, cast, learnt=learnt, labelled=labelled, taught=taught)
-    if material.recipe.ships == "best":
-        several = 1 + len(material.recipe.peers)
-        facts["verdict"]["why"] += (
-            f" What ships is the best of {several} models on validation; the twin is one model, so that a part of the "
-            "difference may be the luck of the draw."
-        )
-    judged(facts, material.recipe)
-    said, shown = language(material, cast)
-    proof = evidence(material, scored, learnt=learnt, taught=taught, chosen=cast.chosen)
-    write_json(material.folder / "evidence.json", proof | shown)
-    return facts | said
-
-
-def _report(run: Run, exported: Facts) -> None:
-    facts = dict(run.facts)
-    write_json(run.folder / "run.json", facts)
-    write_text(run.folder / "report.html", report.html(facts, read_json(run.folder / "evidence.json")))
-    write_text(run.folder / exported["folder"] / "README.md", report.card(facts))
 
 
 def _own(recipe: Recipe, task: str, metric: str) -> Recipe:
@@ -406,12 +335,3 @@ def _teacher_folder(recipe: Recipe, taught: Facts, store: Path, *, given: Loaded
         return store / taught["folder"] / "model"
     path = None if given is not None or recipe.teacher.path is None else Path(recipe.teacher.path)
     return path if path is not None and path.is_dir() else None
-
-
-def _without_paths(tree: Any) -> Any:
-    """The recipe as it may be shown: of an absolute path only its last part."""
-    if isinstance(tree, dict):
-        return {key: _without_paths(value) for key, value in tree.items()}
-    if isinstance(tree, str) and PurePath(tree).is_absolute():
-        return PurePath(tree).name
-    return tree
