@@ -135,44 +135,6 @@ def test_votes_that_name_no_label_are_shared_out(server: Server, tmp_path: Path)
         teacher.scores({"text": [f"my {i}9" for i in range(3)] + [f"my {i}0" for i in range(7)]})
 
 
-def test_a_student_learns_from_it_and_its_speed_is_the_requests(
-    server: Server, tmp_path: Path, tiny_texts: Any, tiny_labels: tuple[str, ...]
-) -> None:
-    from understudy.data import Examples, Splits
-    from understudy.pipeline import distill_models
-    from understudy.pipeline.recipe import load_recipe
-
-    texts, labels = tiny_texts(150)
-    right = dict(zip(texts, labels, strict=True))
-
-    def answer(prompt: str, times: int) -> Any:
-        made, top = reply("A", written=1), []
-        for place in range(4):
-            share = 0.85 if place == right[prompt] else 0.05
-            top.append({"token": "ABCD"[place], "logprob": math.log(share), "bytes": None})
-        made["choices"][0]["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]}
-        return (0.002, made)
-
-    server.says = answer
-    parts = [Examples.of({"text": texts[a:b]}, labels[a:b]) for a, b in ((0, 80), (80, 110), (110, 150))]
-    teacher = endpoint(
-        server.url,
-        model="tiny",
-        labels=tiny_labels,
-        probe=texts,
-        store=tmp_path / "answers",
-        limits=Limits(concurrency=4),
-    )
-    dials = {"train.epochs": "1", "student.buckets": "256", "student.dimensions": "16", "evaluation.latency_rows": "20"}
-    recipe = load_recipe(None, options={"data.path": "texts", "student.family": "static", **dials})
-    run = distill_models(teacher, Splits(*parts, None, tiny_labels), recipe, tmp_path / "run")
-    assert len(server.asked) == 150  # every row once, timing included
-    facts = run.facts["models"]["teacher"]
-    assert facts["metrics"]["accuracy"]["value"] == 1.0
-    assert facts["latency_ms"]["calls"] == 150
-    assert facts["latency_ms"]["p50"] > 2
-
-
 def test_a_stop_waits_for_what_is_under_way_and_keeps_it(server: Server, tmp_path: Path) -> None:
     from understudy.teachers.labeller import Labeller
     from understudy.teachers.question import Question

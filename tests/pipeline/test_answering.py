@@ -17,9 +17,8 @@ from understudy.passages import Gold
 CUT = {"student.family": "cut", "student.layers": 1, "train.epochs": 8, "objective.temperature": 2.0}
 STATES = [{"shorthand": {}}, {"hidden_states": {"layers": "last", "weight": 0.1}}]
 LINES = {
-    "plain": (CUT, 0.0),
-    "windows, live": ({**CUT, "data.limit": 18, "teacher.targets": "live", "objective.terms": STATES}, 0.0),
-    "no answer, views": ({**CUT, "data.views": 1}, 0.3),
+    "stored, views": ({**CUT, "data.views": 1}, 0.0),
+    "live, windows, no answer": ({**CUT, "data.limit": 18, "teacher.targets": "live", "objective.terms": STATES}, 0.3),
 }
 
 
