@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.decoders import saved, tokenizer_of
 from tests.pipeline import corpus_data
 from tests.pipeline.test_tasks import QUICK
@@ -106,7 +107,7 @@ def test_the_artefact_says_how_likely_texts_are(finished: Any, corpus: Path) -> 
 
 
 def test_prompts_with_completions_and_a_llama(tokenizer: Any, corpus: Path, tmp_path: Path) -> None:
-    """Another family, narrower, no twin better than chance needed: it runs, and only completions count."""
+    """Another family, narrower, learnt by adapters, no twin better than chance needed: only completions count."""
     from understudy.pipeline import distill
 
     texts = [json.loads(line)["text"].split() for line in (corpus / "train.jsonl").read_text().splitlines()]
@@ -120,7 +121,13 @@ def test_prompts_with_completions_and_a_llama(tokenizer: Any, corpus: Path, tmp_
         {"hidden_states": {"layers": "last"}},
         {"hard_tokens": {"weight": 0.5}},
     ]
-    narrow = {"student.layers": 2, "student.width": 16, "student.heads": 2, "student.feed_forward": 40}
+    narrow = {
+        "student.layers": 2,
+        "student.width": 16,
+        "student.heads": 2,
+        "student.feed_forward": 40,
+        "student.lora": 4,
+    }
     dials = {"train.epochs": 1, "teacher.fine_tune": "auto", "objective.terms": terms, "evaluation.written_rows": 9}
     run = distill(recipe_of(data, folder, **dials, **narrow, **WRITING), tmp_path / "run")
     _the_student_wrote(run)
@@ -131,6 +138,10 @@ def test_prompts_with_completions_and_a_llama(tokenizer: Any, corpus: Path, tmp_
     inherited = run.facts["models"]["student"]["inheritance"]
     assert "16 of 32 channels (copied)" in inherited["sentence"]
     assert "activations on" in inherited["chosen_by"]
+    student, twin = (load_file(run.folder / role / "model.safetensors") for role in ("student", "twin"))
+    alike = {name for name, value in student.items() if torch.equal(value, twin[name])}
+    assert not any("lora" in name for name in student)
+    assert {name for name in student if "_proj" not in name} == alike  # maps of layers learnt, from one start
 
 
 def _what_is_said_is_told(run: Any) -> None:
@@ -282,6 +293,7 @@ def test_only_a_language_model_writes() -> None:
         (["--set", "student.vocabulary=50"], "shares a tokenizer"),
         (["--student", "static"], "cannot do causal-lm"),
         (["--metric", "accuracy"], "token_loss"),
+        (["--set", "student.lora=2", "--set", "student.initialise=false"], "correct weights that were learnt"),
         (["--set", "objective.rollout_tokens=9"], "set on_policy_share too"),
         (["--set", "objective.on_policy_share=.5", "--alpha", "1"], "nothing in the objective listens"),
     ],

@@ -10,6 +10,7 @@ from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
 from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError, choices
+from understudy.pipeline.adapting import refuse_adapters
 from understudy.pipeline.asking import refuse_endpoint
 from understudy.pipeline.defaults import AUTO, BUILT_IN, FAMILIES, TREES
 from understudy.pipeline.objective import entries, reads_only_logits, refuse_silence, refuse_terms
@@ -55,6 +56,7 @@ def refuse(recipe: Recipe, splits: Splits) -> None:
     _refuse_moves(recipe, splits)
     _refuse_task(recipe)
     refuse_rollouts(recipe)
+    refuse_adapters(recipe)
     table = task_named(str(recipe.task)).tabular
     if (recipe.teacher.path == TREES) != table and (table or recipe.teacher.path == TREES) and recipe.teacher.path:
         raise TeacherError(

@@ -130,7 +130,8 @@ def _trained(material: Material, kind: Apprentice, student: nn.Module, place: Pa
 
 
 def _short(recipe: Recipe) -> Recipe:
-    """A short schedule with a small learning rate; a student that had peers goes on without them, and writes nothing.
+    """A short schedule with a small learning rate; a student that had peers goes on without them, one that had adapters
+    with all of its weights, and none writes.
 
     In fp32, since what is rounded are fp32 numbers in the export.
     """
@@ -141,6 +142,7 @@ def _short(recipe: Recipe) -> Recipe:
         "train.track": None,
         "steps": (),
         "student.start": None,
+        "student.lora": None,
         "peers": (),
         "ships": "student",
         "objective.on_policy_share": 0.0,

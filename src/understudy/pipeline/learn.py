@@ -19,6 +19,7 @@ from understudy.data.feed import Feed
 from understudy.errors import Interrupted, StoreError, UnderstudyError, UsageError
 from understudy.files import new_folder, read_json, write_json
 from understudy.objectives import Term
+from understudy.pipeline.adapting import as_learner
 from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.journal import Facts
 from understudy.pipeline.label import from_store, label
@@ -102,7 +103,8 @@ class Classroom:
         """``fp32`` or ``bf16`` by a probe on this machine, and the sentence about it."""
         torch.manual_seed(self.material.recipe.seed)
         size = self.material.recipe.train.batch_size or 32
-        return probe(students.Student(self.kind.build()), self.feed, batch_size=size)
+        learner = students.Student(as_learner(self.kind.build(), self.material.recipe))
+        return probe(learner, self.feed, batch_size=size)
 
     def teach(
         self, recipe: Recipe, *, role: str, seed: int, folder: Path | None = None, start: Path | None = None
@@ -123,7 +125,7 @@ class Classroom:
         student = self.kind.alone() if role == "twin" and self.kind.alone else self.kind.build()
         if start is not None and role == "student":
             student.load_state_dict(load_module(start, self.kind).state_dict())
-        cohort = {"student": students.Student(student)}
+        cohort = {"student": students.Student(as_learner(student, recipe))}
         if role == "student":
             cohort |= {name: students.Student(peer.build()) for name, peer in self.peers.items()}
         inner = {name: one.module for name, one in cohort.items()}
@@ -276,7 +278,7 @@ def learn(
     except Interrupted as error:
         raise Interrupted(f"{name or role}, seed {seed}: {error}") from None
     done = taught.training
-    save_module(_inner(done.students[taught.ships]), folder, room.kind.tokenizer)
+    save_module(students.merged(_inner(done.students[taught.ships])), folder, room.kind.tokenizer)
     shutil.rmtree(checkpoints, ignore_errors=True)
     facts = {
         "history": [dict(epoch) for epoch in done.history],

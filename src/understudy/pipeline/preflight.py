@@ -16,6 +16,7 @@ from understudy.data import Examples, Splits, leaks
 from understudy.data.feed import Feed
 from understudy.encoding import PairEncoder
 from understudy.pipeline import asking
+from understudy.pipeline.adapting import as_learner
 from understudy.pipeline.alignment import refuse_misaligned
 from understudy.pipeline.apprentice import apprentice, peers
 from understudy.pipeline.before import decode
@@ -163,7 +164,8 @@ def _one_batch(
     """Value, gradient norm and count of every term of the last training on one real batch, and a step's seconds."""
     recipe = material.recipe
     rows = material.splits.train.take(range(min(len(material.splits.train), 8 * BATCH)))
-    cohort = {"student": kind.build()} | {f"peer.{i}": peer.build() for i, peer in enumerate(beside, 1)}
+    cohort = {"student": as_learner(kind.build(), recipe)}
+    cohort |= {f"peer.{i}": peer.build() for i, peer in enumerate(beside, 1)}
     encoders = {"student": kind.encoder} | ({} if teacher.ask else {"teacher": teacher.encoder})
     encoders |= {f"peer.{i}": peer.encoder for i, peer in enumerate(beside, 1)}
     live: Any = _Asked(teacher, rows) if teacher.ask else asked_now(material, teacher)

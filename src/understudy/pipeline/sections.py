@@ -123,6 +123,11 @@ class Student(Section):
     rank: Count | None = Field(
         None, description="cut: the table of sub-words becomes two factors of this rank; unset: it stays whole."
     )
+    lora: Count | None = Field(
+        None,
+        description="causal-lm: rank of the adapters (LoRA, by peft) that alone learn; they are merged into the "
+        "weights that are saved; unset: all weights learn.",
+    )
     depth: Count = Field(2, description="mlp: hidden layers; transformer: layers.")
     dropout: Dropout = Field(0.1, description="Dropout in the student's head or layers.")
     exits: tuple[Count, ...] | Literal["all"] | None = Field(

@@ -1,6 +1,7 @@
 """Students: cut from a teacher, or of a small family built for speed."""
 
 from understudy.features import layer_stack
+from understudy.students.adapters import adapted, merged
 from understudy.students.cutting.factors import FactorisedEmbedding
 from understudy.students.cutting.labels import reorder_labels
 from understudy.students.cutting.layers import uniform_layers
@@ -51,12 +52,14 @@ __all__ = [
     "TagConv",
     "TagGru",
     "Transformer",
+    "adapted",
     "bytes_on_disk",
     "cut",
     "fake_quantised",
     "inheritance",
     "layer_stack",
     "load",
+    "merged",
     "of_words",
     "parameters",
     "plain",
