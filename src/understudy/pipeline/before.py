@@ -98,7 +98,8 @@ def _refuse_task(recipe: Recipe) -> None:
     if not answer.softens and recipe.objective.temperature is not None:
         raise RecipeError(
             f"objective.temperature: {recipe.objective.temperature} would change nothing: {task.name} gives "
-            f"{'scores' if answer.labelled else 'vectors'}, which are not softened; leave it out"
+            f"{'scores' if answer.labelled else 'vectors'}, which are not softened; leave it out, or take it out of a "
+            "recipe by name with --set objective.temperature=null"
         )
     if answer.reduced:
         _refuse_hidden(recipe, task)
