@@ -81,6 +81,24 @@ def test_a_task_from_files_to_an_artefact(
     assert score_of(rows, said) == pytest.approx(wanted, abs=1e-6)
 
 
+def test_a_fresh_head_of_several_labels_begins_at_their_shares(tiny_encoder: Path, tmp_path: Path) -> None:
+    import torch
+    from tests.pipeline.test_ensembles import material_of
+
+    from understudy.pipeline.recipe import load_recipe
+    from understudy.pipeline.teach import untaught
+
+    data = tasks_data.write("several", tmp_path / "data")
+    options = {"data.path": str(data), "teacher.path": str(tiny_encoder), **STATIC, **QUICK}
+    material = material_of(load_recipe(options=options), tmp_path / "run")
+    loaded, fresh = untaught(material)
+    assert fresh
+    shares = material.splits.train.labels.mean(0)
+    assert shares.max() - shares.min() > 0.01
+    biases = loaded.model.get_submodule("classifier").bias
+    np.testing.assert_allclose(torch.sigmoid(biases).detach().numpy(), shares, atol=0.01)
+
+
 @pytest.mark.parametrize("family", ["static", "ngram", "conv", "gru", "transformer"])
 def test_every_family_of_words_reads_pairs(family: str, tiny_encoder: Path, tmp_path: Path) -> None:
     from understudy.pipeline import check

@@ -10,7 +10,17 @@ import torch
 from torch import nn
 
 from understudy.errors import UsageError
-from understudy.students import cut, inheritance, layer_stack, load, parameters, reorder_labels, save, uniform_layers
+from understudy.students import (
+    begin_at_shares,
+    cut,
+    inheritance,
+    layer_stack,
+    load,
+    parameters,
+    reorder_labels,
+    save,
+    uniform_layers,
+)
 
 TEXTS = ("bert", "roberta", "distilbert", "electra", "mpnet")
 
@@ -197,3 +207,17 @@ def test_reordered_labels_move_the_logits_and_nothing_else(hugging: Any, batch: 
     assert model.config.id2label[0] == f"new {order[0]}"
     with pytest.raises(UsageError, match="each position once"):
         reorder_labels(model, [0] * len(order), [str(i) for i in order])
+
+
+@pytest.mark.parametrize("name", ["bert", "roberta", "distilbert"])
+def test_a_head_begins_at_the_shares_of_its_labels(hugging: Any, name: str) -> None:
+    model = teacher(hugging, name)
+    head = model.classifier.out_proj if name == "roberta" else model.classifier
+    weight = head.weight.clone()
+    begin_at_shares(model, [0.5, 0.01, 0.9])
+    torch.testing.assert_close(torch.sigmoid(head.bias), torch.tensor([0.5, 0.01, 0.9]))
+    assert torch.equal(head.weight, weight)
+    with pytest.raises(UsageError, match="between 0 and 1, got 0 to 1"):
+        begin_at_shares(model, [0.0, 0.5, 1.0])
+    with pytest.raises(UsageError, match="no linear layer with 7 outputs"):
+        begin_at_shares(model, [0.5] * 7)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from understudy import students
-from understudy.answers import SPAN, TAGS
+from understudy.answers import LABELS, SPAN, TAGS
 from understudy.data.answered import unanswered
 from understudy.data.feed import Feed
 from understudy.data.views import shift
@@ -177,7 +177,7 @@ def open_given(material: Material) -> Loaded:
             f"teacher {recipe.path} has no trained head for these labels, and teacher.fine_tune is never: "
             "a head that was just initialised is never used as a teacher; use --set teacher.fine_tune=auto"
         )
-    loaded = _shortened(loaded, material)
+    loaded = _expecting(_shortened(loaded, material), material)
     if texts.texts_alone(material.recipe):
         was = f"the student before it learnt ({loaded.description})"
         return replace(loaded, description=was, notes=(texts.NOTE, *loaded.notes))
@@ -197,7 +197,7 @@ def origin(material: Material, teacher: Loaded) -> Loaded:
         recipe.student.folder, task=material.task.name, label_names=splits.label_names, head="new",
         limit=recipe.data.limit, seed=recipe.seed, fields=splits.fields, scale=splits.scale,
     )  # fmt: skip
-    return replace(_shortened(loaded, material), fresh_head=False)
+    return replace(_expecting(_shortened(loaded, material), material), fresh_head=False)
 
 
 def _shortened(loaded: Loaded, material: Material) -> Loaded:
@@ -232,6 +232,15 @@ def _shortened(loaded: Loaded, material: Material) -> Loaded:
     return replace(
         loaded, encoder=encoder, notes=(*loaded.notes, f"texts are read up to {encoder.limit} sub-word tokens")
     )
+
+
+def _expecting(loaded: Loaded, material: Material) -> Loaded:
+    """The same teacher; a fresh head of several labels begins at how often each holds in the training rows."""
+    if material.task.answer is LABELS and loaded.fresh_head:
+        rows = material.splits.train.labels
+        students.begin_at_shares(loaded.model, ((rows.sum(0) + 0.5) / (len(rows) + 1)).tolist())
+        return replace(loaded, fingerprint=f"{loaded.fingerprint} begins at shares")
+    return loaded
 
 
 def _windowed(loaded: Loaded, theirs: PassageEncoder, material: Material) -> Loaded:

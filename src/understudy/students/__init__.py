@@ -3,7 +3,7 @@
 from understudy.features import layer_stack
 from understudy.students.adapters import adapted, merged
 from understudy.students.cutting.factors import FactorisedEmbedding
-from understudy.students.cutting.labels import reorder_labels
+from understudy.students.cutting.labels import begin_at_shares, reorder_labels
 from understudy.students.cutting.layers import uniform_layers
 from understudy.students.cutting.making import cut
 from understudy.students.cutting.origins import inheritance
@@ -53,6 +53,7 @@ __all__ = [
     "TagGru",
     "Transformer",
     "adapted",
+    "begin_at_shares",
     "bytes_on_disk",
     "cut",
     "fake_quantised",

@@ -1,4 +1,4 @@
-"""The outputs of a classifier in another order."""
+"""The outputs of a classifier: in another order, or where they begin."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ def reorder_labels(model: nn.Module, order: Sequence[int], names: Sequence[str])
     """
     if sorted(order) != list(range(len(names))):
         raise UsageError(f"an order of {len(names)} labels names each position once, got {list(order)[:8]}")
-    heads = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == len(names)]
-    if not heads:
-        raise UsageError(f"{type(model).__name__} has no linear layer with {len(names)} outputs to reorder")
-    head, rows = heads[-1], torch.tensor(list(order), device=heads[-1].weight.device)
+    head = _head(model, len(names))
+    rows = torch.tensor(list(order), device=head.weight.device)
     head.weight.copy_(head.weight[rows].clone())
     if head.bias is not None:
         head.bias.copy_(head.bias[rows].clone())
@@ -36,3 +34,33 @@ def reorder_labels(model: nn.Module, order: Sequence[int], names: Sequence[str])
     if config is not None:
         config.id2label = dict(enumerate(names))
         config.label2id = {name: i for i, name in enumerate(names)}
+
+
+@torch.no_grad()
+def begin_at_shares(model: nn.Module, shares: Sequence[float]) -> None:
+    """Lets a fresh head of several labels begin at how often each holds, in place: its biases become their log-odds.
+
+    From biases of 0 every label holds in half of the rows, and AdamW, which moves a number by the learning rate a step,
+    needs ten thousand steps of 1.5e-4 to say "seldom" by a bias; until then it is the hidden layer that says it.
+
+    Args:
+        model: a transformers classifier; its head is the last linear layer with as many outputs as there are labels.
+        shares: [K] of rows in which a label holds, above 0 and below 1.
+
+    Raises:
+        UsageError: no such layer, or a share that is none.
+
+    Source: Lin et al. 2017, arXiv 1708.02002, section 4.1 (one prior for all labels there).
+    """
+    if not all(0 < share < 1 for share in shares):
+        raise UsageError(f"shares lie between 0 and 1, got {min(shares):g} to {max(shares):g}")
+    head = _head(model, len(shares))
+    if head.bias is not None:
+        head.bias.copy_(torch.tensor(shares, dtype=head.bias.dtype).logit())
+
+
+def _head(model: nn.Module, outputs: int) -> nn.Linear:
+    found = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
+    if not found:
+        raise UsageError(f"{type(model).__name__} has no linear layer with {outputs} outputs to say labels with")
+    return found[-1]
