@@ -18,6 +18,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,12 +38,13 @@ def sides(tokens: int, vocabulary: int, width: int, name: str) -> tuple[Side, Si
     head, second = (torch.randn(vocabulary, width, generator=random) / width**0.5 for _ in range(2))
     leaves = [states.requires_grad_(), head.requires_grad_()]
     value = getattr(match, name)
+    in_place = partial(value, spent=True) if name == "forward_kl" else value  # as soft_tokens asks for it
 
     def dense() -> list[Tensor]:
         return list(torch.autograd.grad(value(states @ head.T, theirs @ second.T).sum(), leaves))
 
     def tiled() -> list[Tensor]:
-        return list(torch.autograd.grad(in_tiles(value, states, head, against=(theirs, second)).sum(), leaves))
+        return list(torch.autograd.grad(in_tiles(in_place, states, head, against=(theirs, second)).sum(), leaves))
 
     return dense, tiled, 4 * (states.numel() + head.numel())
 

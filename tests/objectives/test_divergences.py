@@ -95,6 +95,30 @@ def test_forward_kl_is_one_node_that_keeps_one_tensor():
     assert leaf.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("missing", [False, True])
+def test_forward_kl_in_the_memory_of_its_logits_says_the_same(temperature, missing):
+    torch.manual_seed(0)
+    mine, theirs = torch.randn(5, 9) * 4, torch.randn(5, 9) * 4
+    if missing:
+        mine[:, 7:], theirs[:, 6:] = -math.inf, -math.inf
+    theirs[0] = mine[0]
+    if missing:
+        theirs[0, 6:], mine[0, 6:] = -math.inf, -math.inf
+    wanted = mine.clone().requires_grad_(True)
+    value = match.forward_kl(wanted, theirs, temperature=temperature)
+    (slope,) = torch.autograd.grad(value.sum(), wanted)
+    own, other = mine.clone().requires_grad_(True), theirs.clone()
+    said = match.forward_kl(own, other, temperature=temperature, spent=True)
+    (found,) = torch.autograd.grad(said.sum(), own)
+    assert torch.equal(said, value)
+    assert torch.equal(found, slope)
+    assert said[0] == 0
+    assert (found[0] == 0).all()
+    assert not torch.equal(own, wanted)
+    assert not torch.equal(other, theirs)
+
+
 def test_a_label_that_one_side_excludes():
     allows, excludes = torch.zeros(1, 3), torch.tensor([[0.0, 0.0, -math.inf]])
     assert match.forward_kl(excludes, allows) == math.inf  # the student excludes what the teacher finds possible

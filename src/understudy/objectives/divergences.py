@@ -44,30 +44,47 @@ Tail = Literal["bucket", "truncate", "teacher", "both"]
 
 
 class _ForwardKL(torch.autograd.Function):
-    """KL(P || Q) as one node of the graph: works in place and keeps Q - P, one tensor of the logits' size, not five."""
+    """KL(P || Q) as one node of the graph: works in place and keeps Q - P, one tensor of the logits' size, not five.
+
+    With ``spent`` the logits themselves are that place.
+    """
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-        log_q, log_p = log_probabilities(student, temperature), log_probabilities(teacher, temperature)
-        p = log_p.exp()
-        parts = log_p.sub_(log_q).mul_(p)
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, temperature: float, spent: bool) -> Tensor:
+        q, own, q_sum = _softened(student.detach(), temperature, spent)
+        p, theirs, p_sum = _softened(teacher, temperature, spent)
+        parts = theirs.sub_(own).mul_(p)
         if ctx.needs_input_grad[0]:
-            ctx.temperature = temperature
-            ctx.save_for_backward(log_q.exp_().sub_(p))
-        value = parts.sum(dim=-1)
+            ctx.temperature, ctx.spent = temperature, spent
+            ctx.save_for_backward(q.sub_(p))
+        shift = (q_sum / p_sum).log_()[..., 0]
+        value = parts.sum(dim=-1) + shift
         # 0 * inf where a label does not exist. A look costs less than the repair on a CPU, elsewhere it would stall.
         if value.device.type != "cpu" or not math.isfinite(value.sum()):
-            value = parts.masked_fill_(p == 0, 0.0).sum(dim=-1)
+            value = parts.masked_fill_(p == 0, 0.0).sum(dim=-1) + shift
         return value
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         if torch.is_grad_enabled():  # create_graph=True: the slope below is a constant, so a second one would be wrong
             raise UsageError(
                 "forward_kl can be differentiated once: use skew_forward_kl(..., skew=0.0), the same formula"
             )
         (difference,) = ctx.saved_tensors
-        return difference * (gradient / ctx.temperature)[..., None], None, None
+        slope = (gradient / ctx.temperature)[..., None]
+        return difference.mul_(slope) if ctx.spent else difference * slope, None, None, None
+
+
+def _softened(logits: Tensor, temperature: float, spent: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """softmax(logits / temperature), the same logits less their largest, and the sum [..., 1] of the exponentials of
+    these; in the memory of the logits where it is ``spent``."""
+    if temperature != 1.0:
+        logits, spent = logits.div_(temperature) if spent else logits / temperature, True
+    most = logits.amax(dim=-1, keepdim=True)
+    logits = logits.sub_(most) if spent else logits - most
+    shares = logits.exp()
+    total = shares.sum(dim=-1, keepdim=True)
+    return shares.div_(total), logits, total
 
 
 def _logs(student: Tensor, teacher: Tensor, temperature: float, support: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -77,13 +94,20 @@ def _logs(student: Tensor, teacher: Tensor, temperature: float, support: Tensor 
 
 
 def forward_kl(
-    student_logits: Tensor, teacher_logits: Tensor, *, temperature: float = 1.0, support: Tensor | None = None
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float = 1.0,
+    support: Tensor | None = None,
+    spent: bool = False,
 ) -> Tensor:
     """KL(teacher || student): the student must cover everything that the teacher finds possible.
 
     Formula: sum_k P_k (log P_k - log Q_k). At least 0; 0 with gradient 0 at equality; infinite where the student
     excludes (-inf) a label that the teacher allows. Its gradient is written out, (Q - P) / temperature, and can
     be taken once; ``skew_forward_kl(..., skew=0.0)`` is the same function for whoever needs a second derivative.
+
+    ``spent`` says that nobody reads the logits again: their memory is worked in, and they mean nothing afterwards.
 
     >>> forward_kl(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 1.0]))
     tensor(1.1504)
@@ -95,7 +119,7 @@ def forward_kl(
     """
     number("temperature", temperature)
     student, teacher = pair(student_logits, teacher_logits, support=support)
-    value: Tensor = _ForwardKL.apply(student, teacher, temperature)
+    value: Tensor = _ForwardKL.apply(student, teacher, temperature, spent)
     return value
 
 

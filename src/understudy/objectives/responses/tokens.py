@@ -163,8 +163,9 @@ def _soft(
     common = min(len(head), len(theirs))
     if len(head) != common:
         head = head[:common]  # only where it must be: the gradient of a part is a whole head of zeros more
+    spent = {"spent": True} if divergence is divergences.forward_kl else {}  # the logits of a tile are nobody else's
     value = in_tiles(
-        partial(divergence, temperature=temperature),
+        partial(divergence, temperature=temperature, **spent),
         outputs["states"],
         head,
         against=(targets["states"], theirs[:common]),
