@@ -85,6 +85,7 @@ def test_a_fresh_head_of_several_labels_begins_at_their_shares(tiny_encoder: Pat
     import torch
     from tests.pipeline.test_ensembles import material_of
 
+    from understudy.pipeline.apprentice import apprentice
     from understudy.pipeline.recipe import load_recipe
     from understudy.pipeline.teach import untaught
 
@@ -97,6 +98,11 @@ def test_a_fresh_head_of_several_labels_begins_at_their_shares(tiny_encoder: Pat
     assert shares.max() - shares.min() > 0.01
     biases = loaded.model.get_submodule("classifier").bias
     np.testing.assert_allclose(torch.sigmoid(biases).detach().numpy(), shares, atol=0.01)
+    for family in ("static", "ngram", "gru"):
+        other = load_recipe(options={**options, **SMALL, "student.family": family})
+        kind = apprentice(material_of(other, tmp_path / family), loaded)
+        found = [p for name, p in kind.build().named_parameters() if name.endswith("bias") and p.shape == biases.shape]
+        np.testing.assert_allclose(torch.sigmoid(found[-1]).detach().numpy(), shares, atol=0.01)
 
 
 @pytest.mark.parametrize("family", ["static", "ngram", "conv", "gru", "transformer"])

@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from understudy import students
+from understudy.answers import LABELS
 from understudy.encoding import Encoder
 from understudy.errors import RecipeError
 from understudy.files import content_hash
@@ -22,8 +23,12 @@ from understudy.teachers import Loaded, weights_hash
 
 
 def apprentice(material: Material, teacher: Loaded) -> Apprentice:
-    """The kind of student that the recipe names, with the exits that it asks for."""
-    kind = KINDS[material.recipe.student.family](material, teacher)
+    """The kind of student that the recipe names, with the exits that it asks for; a fresh head of several labels begins
+    at their shares, as a teacher's does."""
+    family = material.recipe.student.family
+    kind = KINDS[family](material, teacher)
+    if material.task.answer is LABELS and family != "cut":  # whose head was trained
+        kind = replace(kind, build=partial(_at_shares, kind.build, material.shares))
     exits = material.recipe.student.exits
     if exits is None:
         return kind
@@ -82,6 +87,12 @@ def _refuse_own(own: Apprentice | None, differs: Mapping[str, Any], key: str) ->
             f"{key}: {', '.join(differs)} of a student of your own cannot be changed: the recipe has no words for its "
             "shape; leave it out, and every training starts from a copy of your module"
         )
+
+
+def _at_shares(build: Build, shares: list[float]) -> nn.Module:
+    module = build()
+    students.begin_at_shares(module, shares)
+    return module
 
 
 def _with_exits(build: Build, exits: Any) -> nn.Module:

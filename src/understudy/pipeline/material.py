@@ -70,6 +70,13 @@ class Material:
             return student.embedding or student.dimensions or 1
         return len(self.splits.label_names)
 
+    @property
+    def shares(self) -> list[float]:
+        """[K] of the training rows in which each of several labels holds; half a row of each more: never 0, never 1."""
+        rows = self.splits.train.labels
+        shares: list[float] = ((rows.sum(0) + 0.5) / (len(rows) + 1)).tolist()
+        return shares
+
     def measured(self, rows: Examples, logits: Logits) -> float:
         """The primary metric of logits [N, K], or of words, on labelled rows; several labels at thresholds that fit."""
         metric, answer = METRICS[str(self.recipe.evaluation.metric)], self.task.answer
