@@ -46,6 +46,12 @@ READER = {
     **{"train.epochs": 5, "train.learning_rate": 2e-4, "objective.temperature": 2.0, "evaluation.latency_rows": 40},
 }
 QUESTIONS = {"train": 4_000, "validation": 500, "test": 1_500}  # a text of 200 words costs ten short ones
+TABLES = {
+    "breast_cancer": ("label", "tabular-classification"),
+    "digits": ("label", "tabular-classification"),
+    "diabetes": ("score", "tabular-regression"),
+}  # of scikit-learn
+TREES = {"teacher.path": "boosting", "student.family": "mlp"}
 SHORT = 40  # words of a text of corpus_en that is about as long as a sentence
 
 
@@ -108,6 +114,28 @@ def with_short_texts(source: Path, folder: Path) -> None:
         shutil.copy(source / f"{split}.parquet", folder / f"{split}.parquet")
 
 
+def bundled(name: str) -> Callable[[Path, Path], None]:
+    """What writes a table that comes with scikit-learn: 60 % of its rows to learn from, 20 % to choose by."""
+
+    def write(source: Path, folder: Path) -> None:
+        import numpy as np
+        from sklearn import datasets
+
+        table = getattr(datasets, f"load_{name}")(as_frame=True)
+        column = TABLES[name][0]
+        rows = table.data.assign(**{column: table.target})
+        if column == "label":
+            names = [str(one) for one in table.target_names]
+            rows["label"] = [names[place] for place in table.target]
+        order = np.random.default_rng(0).permutation(len(rows))
+        ends = (0, int(0.6 * len(rows)), int(0.8 * len(rows)), len(rows))
+        for split, begin, end in zip(("train", "validation", "test"), ends[:-1], ends[1:], strict=True):
+            rows.iloc[order[begin:end]].to_parquet(folder / f"{split}.parquet", index=False)
+
+    write.__name__ = name
+    return write
+
+
 def _names(table: Any, column: str) -> list[str]:
     """Names of a ClassLabel column, or of a list of them."""
     import json
@@ -129,6 +157,7 @@ RUNS = {
     "wnut17-gru": Line("wnut17", TAGGER),
     "wnut17-cut": Line("wnut17", HALF),
     "stsb-vectors": Line("stsb", {"task": "sentence-embedding", "student.family": "static"}),
+    **{f"table-{name}": Line("bundled", {**TREES, "task": task}, bundled(name)) for name, (_, task) in TABLES.items()},
     "stsb-vectors-more": Line("stsb", {"task": "sentence-embedding", "student.family": "static"}, with_short_texts),
 }
 
