@@ -146,7 +146,7 @@ def _names(table: Any, column: str) -> list[str]:
 
 RUNS = {
     "mrpc-cut": Line("mrpc", HALF),
-    "mrpc-views": Line("mrpc", {**HALF, **VIEWS, "train.epochs": 3}, recipe="distilbert"),
+    "mrpc-views": Line("mrpc", {**HALF, **VIEWS, "train.epochs": 3, "train.learning_rate": 2e-4}, recipe="distilbert"),
     "stsb-cut": Line("stsb", HALF),
     "stsb-views": Line("stsb", {**HALF, **VIEWS, **STATES, "train.epochs": 3, "train.learning_rate": 2e-4}),
     "snips-types-static": Line("snips", {**LOOKUP, **PASSES}, slot_types),
