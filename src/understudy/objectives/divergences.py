@@ -51,13 +51,18 @@ class _ForwardKL(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, temperature: float, spent: bool) -> Tensor:
-        q, own, q_sum = _softened(student.detach(), temperature, spent)
-        p, theirs, p_sum = _softened(teacher, temperature, spent)
-        parts = theirs.sub_(own).mul_(p)
+        shift: Tensor | float = 0.0
+        if spent:
+            q, own, q_sum = _softened_(student.detach(), temperature)
+            p, theirs, p_sum = _softened_(teacher, temperature)
+            parts, shift = theirs.sub_(own).mul_(p), (q_sum / p_sum).log_()[..., 0]
+        else:
+            log_q, log_p = log_probabilities(student, temperature), log_probabilities(teacher, temperature)
+            p = log_p.exp()
+            parts, q = log_p.sub_(log_q).mul_(p), log_q.exp_()
         if ctx.needs_input_grad[0]:
             ctx.temperature, ctx.spent = temperature, spent
             ctx.save_for_backward(q.sub_(p))
-        shift = (q_sum / p_sum).log_()[..., 0]
         value = parts.sum(dim=-1) + shift
         # 0 * inf where a label does not exist. A look costs less than the repair on a CPU, elsewhere it would stall.
         if value.device.type != "cpu" or not math.isfinite(value.sum()):
@@ -75,13 +80,12 @@ class _ForwardKL(torch.autograd.Function):
         return difference.mul_(slope) if ctx.spent else difference * slope, None, None, None
 
 
-def _softened(logits: Tensor, temperature: float, spent: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """softmax(logits / temperature), the same logits less their largest, and the sum [..., 1] of the exponentials of
-    these; in the memory of the logits where it is ``spent``."""
+def _softened_(logits: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """softmax(logits / temperature), the same logits less their largest, in their own memory, and the sum [..., 1] of
+    the exponentials of these."""
     if temperature != 1.0:
-        logits, spent = logits.div_(temperature) if spent else logits / temperature, True
-    most = logits.amax(dim=-1, keepdim=True)
-    logits = logits.sub_(most) if spent else logits - most
+        logits.div_(temperature)
+    logits.sub_(logits.amax(dim=-1, keepdim=True))
     shares = logits.exp()
     total = shares.sum(dim=-1, keepdim=True)
     return shares.div_(total), logits, total
