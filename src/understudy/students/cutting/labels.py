@@ -44,7 +44,7 @@ def begin_at_shares(model: nn.Module, shares: Sequence[float]) -> None:
     needs ten thousand steps of 1.5e-4 to say "seldom" by a bias; until then it is the hidden layer that says it.
 
     Args:
-        model: a transformers classifier; its head is the last linear layer with as many outputs as there are labels.
+        model: a classifier; its head is the last linear layer with as many outputs as there are labels.
         shares: [K] of rows in which a label holds, above 0 and below 1.
 
     Raises:
