@@ -117,7 +117,7 @@ def with_short_texts(source: Path, folder: Path) -> None:
 def with_other_pairs(source: Path, folder: Path) -> None:
     """The data as it is, and the pairs of stsb that share no text with its validation or test rows, without labels.
 
-    Both have sentences of the Microsoft paraphrase corpus, so texts are compared in lower case, letters and digits only.
+    Both have sentences of the Microsoft paraphrase corpus, so texts are compared by their letters and digits alone.
     """
     import shutil
 
