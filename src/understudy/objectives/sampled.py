@@ -22,6 +22,8 @@ __all__ = ["BUCKETS", "Sampled", "draw", "sampled_forward_kl", "with_bucket"]
 
 BUCKETS = ("reverse_kl", "jensen_shannon", "skew_forward_kl", "skew_reverse_kl", "total_variation")
 """Divergences that `with_bucket` takes."""
+_STEEP = 12.0
+"""How fast the control variate of `sampled_forward_kl` loses its weight, per nat (docs/log.md: what was tried)."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,17 @@ def sampled_forward_kl(
 ) -> Tensor:
     """An unbiased estimate of KL(teacher || student), [..., V] -> [...].
 
-    Formula: forward KL of the head and of the tail as one token (`with_bucket`), which is exact, and of how the tail
-    is shared out the mean over the sample of mass * (r - 1 - log r), r = q / p within the tail. The sum of r over the
-    tail, weighed by p, is 1, so r - 1 adds nothing in the mean.
+    Formula: K = forward KL of the head and of the tail as one token (`with_bucket`), which is exact; plus, for how the
+    tail is shared out, the mean over the sample of mass * (c * (r - 1) - log r), r = q / p within the tail. The sum of
+    r over the tail, weighed by p, is 1, so r - 1 adds nothing in the mean, whatever its weight c, as long as that does
+    not depend on the draw: c = 1 / (1 + 12 K)^3.
 
-    Both parts are at least 0, and 0 with slope 0 where the student says what the teacher says: in every single draw,
-    not only in their mean. Without ``control`` the part r - 1 is left out: unbiased too, but a student that equals its
-    teacher is then pushed about by whatever tokens were drawn. Tokens of the tail to which the teacher gives no
-    probability at all are never drawn, and r counts them not; that they have mass the bucket says.
+    Near the teacher c is 1 and takes most of the noise away; at equality value and slope are 0 in every single draw,
+    not only in their mean. Far from it c is small: there r is huge now and then, a weight of 1 adds far more noise than
+    it takes away, and a student learns better without (docs/log.md). Without ``control`` c is 0: unbiased too, but a
+    student that equals its teacher is then pushed about by whatever tokens were drawn. A single draw may be below 0.
+    Tokens of the tail to which the teacher gives no probability at all are never drawn, and r counts them not; that
+    they have mass the bucket says.
 
     Args:
         student_logits: [..., V].
@@ -111,8 +116,11 @@ def sampled_forward_kl(
     empty = (said.log_mass == -math.inf)[..., None]
     log_r = log_q.gather(-1, said.tail) - ours[..., -1:] - (wide(said.tail_log_p) - theirs[..., -1:])
     log_r = torch.where(empty, 0.0, log_r)
-    parts = log_r.exp() - 1.0 - log_r if control else -log_r
-    value: Tensor = divergences.forward_kl(ours, theirs) + theirs[..., -1].exp() * parts.mean(-1)
+    known = divergences.forward_kl(ours, theirs)
+    parts = -log_r
+    if control:
+        parts = parts + (log_r.exp() - 1.0) / (1.0 + _STEEP * known)[..., None] ** 3
+    value: Tensor = known + theirs[..., -1].exp() * parts.mean(-1)
     return value
 
 
