@@ -13,7 +13,7 @@ from understudy.data.problems import texts
 from understudy.data.split import leak_notes, split_off
 from understudy.data.tables import Table
 from understudy.encoding.chat import ChatProblem, canonical, conversation
-from understudy.errors import DataError
+from understudy.errors import DataError, nearest
 
 TEXT, PROMPTED, CHAT = ("text",), ("prompt", "completion"), "messages"
 LAYOUT = Layout((TEXT, PROMPTED), answer="next", labels=())
@@ -94,7 +94,13 @@ def _columns(train: Table, text: str) -> Columns:
         return Columns({CHAT: CHAT}, "")
     if text in there and text != "text" and len(train) and (text == CHAT or isinstance(train.values(text)[0], list)):
         return Columns({CHAT: text}, "")
-    return Columns.find(LAYOUT, there, text=text, image="", label="")
+    found = Columns.find(LAYOUT, there, text=text, image="", label="")
+    if text == "text" and len(train) and not set(found.inputs.values()) <= set(there):
+        raise DataError(
+            f'{train.source} has no column "text" ({nearest("text", there)}): name the right one with --text, or two of '
+            "them, of prompts and of what is to be said after them: --text question,answer"
+        )
+    return found
 
 
 def conversations(table: Table, column: str) -> list[str]:

@@ -22,8 +22,8 @@ __all__ = ["BUCKETS", "Sampled", "draw", "sampled_forward_kl", "with_bucket"]
 
 BUCKETS = ("reverse_kl", "jensen_shannon", "skew_forward_kl", "skew_reverse_kl", "total_variation")
 """Divergences that `with_bucket` takes."""
-_STEEP = 12.0
-"""How fast the control variate of `sampled_forward_kl` loses its weight, per nat (docs/log.md: what was tried)."""
+_NEAR = 0.02
+"""Nats of head and bucket up to which `sampled_forward_kl` uses its control variate (docs/log.md: what was tried)."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def sampled_forward_kl(
     Formula: K = forward KL of the head and of the tail as one token (`with_bucket`), which is exact; plus, for how the
     tail is shared out, the mean over the sample of mass * (c * (r - 1) - log r), r = q / p within the tail. The sum of
     r over the tail, weighed by p, is 1, so r - 1 adds nothing in the mean, whatever its weight c, as long as that does
-    not depend on the draw: c = 1 / (1 + 12 K)^3.
+    not depend on the draw: c = 1 where K is at most 0.02 nats, and 0 elsewhere.
 
-    Near the teacher c is 1 and takes most of the noise away; at equality value and slope are 0 in every single draw,
-    not only in their mean. Far from it c is small: there r is huge now and then, a weight of 1 adds far more noise than
-    it takes away, and a student learns better without (docs/log.md). Without ``control`` c is 0: unbiased too, but a
+    Near the teacher r - 1 takes most of the noise away; at equality value and slope are 0 in every single draw, not
+    only in their mean. Far from it r is huge now and then: it would add far more noise than it takes away, and a
+    student learns better without it (docs/log.md). Without ``control`` c is 0: unbiased too, but a
     student that equals its teacher is then pushed about by whatever tokens were drawn. A single draw may be below 0.
     Tokens of the tail to which the teacher gives no probability at all are never drawn, and r counts them not; that
     they have mass the bucket says.
@@ -119,7 +119,8 @@ def sampled_forward_kl(
     known = divergences.forward_kl(ours, theirs)
     parts = -log_r
     if control:
-        parts = parts + (log_r.exp() - 1.0) / (1.0 + _STEEP * known)[..., None] ** 3
+        near = (known <= _NEAR)[..., None]
+        parts = parts + torch.where(near, log_r, 0.0).exp() - 1.0  # where it is not near, 0
     value: Tensor = known + theirs[..., -1].exp() * parts.mean(-1)
     return value
 

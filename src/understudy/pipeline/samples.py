@@ -30,12 +30,13 @@ def heard(alpha: float) -> list[Term]:
 
 def identity(material: Material, teacher: Loaded) -> dict[str, str]:
     """What tells these samples from others, beside teacher and encoding."""
-    return sample_identity(_encoder(teacher), **_stored(material.recipe)) if sampled(material.recipe) else {}
+    recipe = material.recipe
+    return sample_identity(_encoder(teacher, recipe), **_stored(recipe)) if sampled(recipe) else {}
 
 
 def scorer_of(material: Material, teacher: Loaded, rows: Any) -> TokenScorer:
     """Samples of some rows, for the store."""
-    return token_scorer(teacher.model, _encoder(teacher), rows, **_stored(material.recipe))
+    return token_scorer(teacher.model, _encoder(teacher, material.recipe), rows, **_stored(material.recipe))
 
 
 def live(material: Material, teacher: Loaded) -> Live | Sampling:
@@ -43,7 +44,7 @@ def live(material: Material, teacher: Loaded) -> Live | Sampling:
     found = Live(teacher.model, order=teacher.label_order)
     if not sampled(material.recipe):
         return found
-    return Sampling(found, vocabulary=_encoder(teacher).size, **_dials(material.recipe))
+    return Sampling(found, vocabulary=_encoder(teacher, material.recipe).size, **_dials(material.recipe))
 
 
 def refuse(recipe: Recipe, names: list[str]) -> None:
@@ -72,9 +73,14 @@ def refuse(recipe: Recipe, names: list[str]) -> None:
         raise RecipeError(f"{what}: samples are stored at one temperature, once: leave it out, or use live targets")
 
 
-def _encoder(teacher: Loaded) -> CausalEncoder:
+def _encoder(teacher: Loaded, recipe: Recipe) -> CausalEncoder:
+    """The teacher's, whose tokens are more than are kept of them."""
     encoder = teacher.encoder
     assert isinstance(encoder, CausalEncoder)
+    if recipe.teacher.kept >= encoder.size:
+        raise RecipeError(
+            f"teacher.kept: got {recipe.teacher.kept}, wanted less than the {encoder.size:,} tokens of the teacher"
+        )
     return encoder
 
 
