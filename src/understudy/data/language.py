@@ -9,11 +9,11 @@ from dataclasses import replace
 from understudy.data.corpus import own
 from understudy.data.examples import Examples, Splits
 from understudy.data.layouts import Columns, Layout, need_columns
-from understudy.data.problems import texts
+from understudy.data.problems import nearest, texts
 from understudy.data.split import leak_notes, split_off
 from understudy.data.tables import Table
 from understudy.encoding.chat import ChatProblem, canonical, conversation
-from understudy.errors import DataError, nearest
+from understudy.errors import DataError
 
 TEXT, PROMPTED, CHAT = ("text",), ("prompt", "completion"), "messages"
 LAYOUT = Layout((TEXT, PROMPTED), answer="next", labels=())
@@ -97,8 +97,8 @@ def _columns(train: Table, text: str) -> Columns:
     found = Columns.find(LAYOUT, there, text=text, image="", label="")
     if text == "text" and len(train) and not set(found.inputs.values()) <= set(there):
         raise DataError(
-            f'{train.source} has no column "text" ({nearest("text", there)}): name the right one with --text, or two of '
-            "them, of prompts and of what is to be said after them: --text question,answer"
+            f'{train.source} has no column "text" ({nearest("text", there)}): name the right one with --text, or two '
+            "of them, of prompts and of what is to be said after them: --text question,answer"
         )
     return found
 
