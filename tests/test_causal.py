@@ -238,6 +238,12 @@ def test_what_is_read_says_what_it_is_for(tmp_path: Path) -> None:
         load(tmp_path, task="causal-lm", layouts=LAYOUTS)
 
 
+def test_columns_by_other_names_are_told_how_to_be_named(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("question,answer\n2 + 2?,4\n")
+    with pytest.raises(DataError, match=r'no column "text" .*: --text question,answer'):
+        load(tmp_path, task="causal-lm", layouts=LAYOUTS)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cut_decoder_says_what_its_layers_say(kind: str, tokenizer: Any) -> None:
     model = decoder(kind, len(tokenizer))
