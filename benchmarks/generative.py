@@ -22,6 +22,9 @@ teacher's own texts 12 s for 256. So on tiny_shakespeare (6,308 rows, 1,188 step
 of one core:
 
     nice python benchmarks/generative.py --data FOLDER_OF_DATA_SETS --out runs/generative --seeds 3
+
+docs/tasks.md has the table of `--precision bf16 --epochs 4 --teacher-epochs 6`: three hours of one core that had
+another training beside it.
 """
 
 from __future__ import annotations
