@@ -292,7 +292,7 @@ def test_only_a_language_model_writes() -> None:
         (["--set", "teacher.targets=stored", "--set", "objective.terms=[soft_tokens: {}]"], "use sampled_tokens"),
         (["--set", "teacher.targets=live", "--set", "objective.terms=[sampled_tokens: {}]"], "teacher.targets=stored"),
         (["--set", "teacher.targets=stored", "--temperature", "auto"], "stored at one temperature"),
-        (["--set", "teacher.targets=stored", "--set", "teacher.kept=256"], "less than the 256 tokens of the teacher"),
+        (["--set", "teacher.targets=stored", "--set", "teacher.kept=9999"], "tokens of the teacher"),
         (["--set", "student.vocabulary=50"], "shares a tokenizer"),
         (["--student", "static"], "cannot do causal-lm"),
         (["--metric", "accuracy"], "token_loss"),
