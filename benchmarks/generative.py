@@ -23,7 +23,7 @@ of one core:
 
     nice python benchmarks/generative.py --data FOLDER_OF_DATA_SETS --out runs/generative --seeds 3
 
-docs/tasks.md has the table of `--precision bf16 --epochs 4 --teacher-epochs 6`: three hours of one core that had
+docs/tasks.md has the table of `--precision bf16 --epochs 4 --teacher-epochs 6`: about three hours of one core that had
 another training beside it.
 """
 

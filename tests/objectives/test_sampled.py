@@ -38,27 +38,32 @@ def every_draw(teacher: Tensor, n: int, temperature: float) -> list[tuple[float,
 @pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 @pytest.mark.parametrize("control", [True, False])
+@pytest.mark.parametrize("near", [True, False])  # on both sides of where the control variate is used
 def test_value_and_gradient_are_those_of_the_whole_in_the_mean_over_all_draws(
-    n: int, temperature: float, control: bool
+    n: int, temperature: float, control: bool, near: bool
 ) -> None:
-    student, teacher = logits(0).requires_grad_(), logits(1)
+    teacher = logits(1)
+    student = (teacher + 0.05 * logits(0) if near else logits(0)).requires_grad_()
     value, slope = 0.0, torch.zeros(V, dtype=torch.float64)
     for share, said in every_draw(teacher, n, temperature):
         one = sampled_forward_kl(student, said, temperature=temperature, control=control)
         value += share * float(one.detach())
         slope += share * torch.autograd.grad(one, student)[0]
     whole = match.forward_kl(student, teacher, temperature=temperature)
+    assert (float(whole.detach()) < 0.02) is near
     assert value == pytest.approx(float(whole.detach()), rel=1e-10)
     torch.testing.assert_close(slope, torch.autograd.grad(whole, student)[0], rtol=1e-9, atol=1e-12)
 
 
-def test_every_single_draw_is_nothing_at_equality() -> None:
+def test_every_single_draw_is_nothing_at_equality_and_not_negative_near_it() -> None:
     teacher = logits(1)
     for _, said in every_draw(teacher, 2, 1.0):
         student = teacher.clone().requires_grad_()
         value = sampled_forward_kl(student, said)
         assert abs(float(value.detach())) < 1e-12
         assert torch.autograd.grad(value, student)[0].abs().max() < 1e-12
+        for seed in range(5):
+            assert float(sampled_forward_kl(teacher + 0.05 * logits(seed + 10), said)) > 0
     plain = [
         sampled_forward_kl(teacher.clone().requires_grad_(), said, control=False)
         for _, said in every_draw(teacher, 1, 1.0)

@@ -228,6 +228,7 @@ def test_what_a_teacher_said_is_stored_and_learnt_from(
     (other_store,) = {*(tmp_path / "store" / "targets").iterdir()} - {folder}
     assert run(["targets", "stats", str(other_store), "--json"]) == 0
     small = json.loads(capsys.readouterr().out)
+    assert small["rows"] == held_now["rows"]
     vocabulary = int(small["identity"]["vocabulary"])
     sizes = [bytes_per_position(vocabulary, k=4, n=8, eight_bits=bits) for bits in (False, True)]
     assert held - small["bytes"] == pytest.approx(small["tokens"] * (sizes[0] - sizes[1]), abs=64)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from understudy.data.corpus import own
 from understudy.data.examples import Examples, Splits
 from understudy.data.layouts import Columns, Layout, need_columns
-from understudy.data.problems import nearest, texts
+from understudy.data.problems import texts
 from understudy.data.split import leak_notes, split_off
 from understudy.data.tables import Table
 from understudy.encoding.chat import ChatProblem, canonical, conversation
@@ -20,6 +20,7 @@ LAYOUT = Layout((TEXT, PROMPTED), answer="next", labels=())
 LETTERS = 1000  # of a row, at most: longer texts become several rows
 FEW = 20  # different training rows below which nothing can be said of a language
 Rows = dict[str, list[str]]
+_PAIR = ", or two of them, of prompts and of what is to be said after them: --text question,answer"
 
 
 def read_language(
@@ -94,13 +95,7 @@ def _columns(train: Table, text: str) -> Columns:
         return Columns({CHAT: CHAT}, "")
     if text in there and text != "text" and len(train) and (text == CHAT or isinstance(train.values(text)[0], list)):
         return Columns({CHAT: text}, "")
-    found = Columns.find(LAYOUT, there, text=text, image="", label="")
-    if text == "text" and len(train) and not set(found.inputs.values()) <= set(there):
-        raise DataError(
-            f'{train.source} has no column "text" ({nearest("text", there)}): name the right one with --text, or two '
-            "of them, of prompts and of what is to be said after them: --text question,answer"
-        )
-    return found
+    return Columns.find(LAYOUT, there, text=text, image="", label="")
 
 
 def conversations(table: Table, column: str) -> list[str]:
@@ -119,7 +114,8 @@ def conversations(table: Table, column: str) -> list[str]:
 
 
 def _rows(table: Table, columns: Columns) -> Rows:
-    need_columns(table, columns, {})
+    plain = columns.inputs == {"text": "text"}  # nobody named a column
+    need_columns(table, columns, {}, more=_PAIR if plain else "")
     if CHAT in columns.inputs:
         return {CHAT: conversations(table, columns.inputs[CHAT])}
     found = {name: texts(table, column) for name, column in columns.inputs.items()}

@@ -225,13 +225,13 @@ def layout_of(task: str, layouts: Mapping[str, Layout]) -> Layout:
     return layouts[task]
 
 
-def need_columns(table: Table, columns: Columns, options: Mapping[str, str]) -> None:
-    """Raises a DataError with the columns there are, unless the table has all inputs. A table without rows has none."""
+def need_columns(table: Table, columns: Columns, options: Mapping[str, str], *, more: str = "") -> None:
+    """Raises a DataError with the columns there are, and ``more``, unless the table has all inputs (it has rows)."""
     if len(table) == 0:
         raise DataError(f"{table.source} is empty: it has no row")
     for field, name in columns.inputs.items():
         if name not in table.columns:
             raise DataError(
                 f'{table.source} has no column "{name}" ({nearest(name, table.columns)}): '
-                f"name the right one with --{options.get(field, 'text')}"
+                f"name the right one with --{options.get(field, 'text')}{more}"
             )

@@ -92,12 +92,12 @@ def sampled_forward_kl(
     r over the tail, weighed by p, is 1, so r - 1 adds nothing in the mean, whatever its weight c, as long as that does
     not depend on the draw: c = 1 where K is at most 0.02 nats, and 0 elsewhere.
 
-    Near the teacher r - 1 takes most of the noise away; at equality value and slope are 0 in every single draw, not
-    only in their mean. Far from it r is huge now and then: it would add far more noise than it takes away, and a
-    student learns better without it (docs/log.md). Without ``control`` c is 0: unbiased too, but a
-    student that equals its teacher is then pushed about by whatever tokens were drawn. A single draw may be below 0.
-    Tokens of the tail to which the teacher gives no probability at all are never drawn, and r counts them not; that
-    they have mass the bucket says.
+    Near the teacher r - 1 takes most of the noise away: no draw is below 0, and at equality value and slope are 0 in
+    every single draw, not only in their mean. Far from it r is huge now and then: r - 1 would add far more noise than
+    it takes away, a student learns better without it (docs/log.md), and a single draw may be below 0. Without
+    ``control`` c is 0 everywhere: unbiased too, but a student that equals its teacher is then pushed about by whatever
+    tokens were drawn. Tokens of the tail to which the teacher gives no probability at all are never drawn, and r
+    counts them not; that they have mass the bucket says.
 
     Args:
         student_logits: [..., V].
