@@ -119,6 +119,8 @@ BAD = [
     (["targets", "plan", "--tokens", "10", "--vocabulary", "100"], "--budget"),
     (["targets", "plan", "--budget", "5 GBit", "--tokens", "10", "--vocabulary", "100"], "such as 50GB"),
     (["targets", "plan", "--budget", "10GB", "--tokens", "1000000000", "--vocabulary", "128000"], "13 GB for"),
+    (["targets", "plan", "--budget", "5GB", "--tokens", "1.5", "--vocabulary", "128000"], "1e9 or 1B"),
+    (["targets", "plan", "--budget", "5GB", "--tokens", "1e9 of them", "--vocabulary", "128000"], "1e9 or 1B"),
     (["targets", "plan", "--budget", "5GB", "--tokens", "0", "--vocabulary", "128000"], "tokens of at least 1"),
     (["targets", "plan", "--budget", "5GB", "--tokens", "1", "--vocabulary", "2"], "vocabulary of at least 3"),
     (["targets", "verify", "run", "--rows", "0"], "--rows"),

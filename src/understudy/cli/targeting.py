@@ -17,6 +17,7 @@ from understudy.cli.results import print_json
 HELP = "Stored targets: plan a budget, look at a store, ask its teacher again."
 _UNITS = {"": 1, **{unit: 1000**power for power, unit in enumerate(("B", "KB", "MB", "GB", "TB"))}}
 _UNITS |= {unit: 1024**power for power, unit in enumerate(("KIB", "MIB", "GIB", "TIB"), 1)}
+_LARGE = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
 class Last(TyperGroup):
@@ -29,7 +30,9 @@ class Last(TyperGroup):
 
 def plan(
     budget: Annotated[str, typer.Option("--budget", metavar="SIZE", help="Such as 50GB, 800MB or 40GiB.")],
-    tokens: Annotated[int, typer.Option("--tokens", metavar="N", help="Tokens that count: those that are stored.")],
+    tokens: Annotated[
+        str, typer.Option("--tokens", metavar="N", help="Tokens that count, which are stored: 1000000000, 1e9 or 1B.")
+    ],
     vocabulary: Annotated[int, typer.Option("--vocabulary", metavar="V", help="Tokens of the teacher.")],
     eight_bits: Annotated[bool, typer.Option("--eight-bits", help="Log-probabilities in 8 bits, not 16.")] = False,
     ratio: Annotated[int, typer.Option("--ratio", metavar="R", help="Tokens drawn for each of the head.")] = 2,
@@ -39,8 +42,8 @@ def plan(
 
     \b
     Examples:
-      understudy targets plan --budget 50GB --tokens 1000000000 --vocabulary 128000
-      understudy targets plan --budget 50GB --tokens 1000000000 --vocabulary 128000 --eight-bits --json
+      understudy targets plan --budget 50GB --tokens 1e9 --vocabulary 128000
+      understudy targets plan --budget 50GB --tokens 1e9 --vocabulary 128000 --eight-bits --json
     """
     from dataclasses import asdict
 
@@ -48,7 +51,8 @@ def plan(
     from understudy.targets.plan import BYTES_PER_ROW, MOST
     from understudy.targets.plan import plan as choices
 
-    found = choices(_bytes(budget), tokens, vocabulary, eight_bits=eight_bits, ratio=ratio)
+    count = _count(tokens)
+    found = choices(_bytes(budget), count, vocabulary, eight_bits=eight_bits, ratio=ratio)
     best = found[0]
     full = best.n == ratio * best.k
     what = f"the largest head up to {MOST} with its tail that fits" if full else "all that fits, a tail that is short,"
@@ -59,7 +63,7 @@ def plan(
     )
     if as_json:
         rows = [asdict(one) for one in found]
-        print_json({"budget": _bytes(budget), "tokens": tokens, "vocabulary": vocabulary, "why": why, "choices": rows})
+        print_json({"budget": _bytes(budget), "tokens": count, "vocabulary": vocabulary, "why": why, "choices": rows})
         return 0
     print(f"{why}.")
     head = ("k", "n", "bits", "bytes a token", "total", "")
@@ -175,6 +179,24 @@ def _bytes(text: str) -> int:
     if match is None or match[2].upper() not in _UNITS:
         raise UsageError(f'wanted a size such as 50GB, 800MB or 40GiB, got "{text}"')
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def _count(text: str) -> int:
+    """A number of tokens, as people write large ones.
+
+    >>> _count("1e9"), _count("2.5B"), _count("300 m"), _count("1_000,000"), _count("17")
+    (1000000000, 2500000000, 300000000, 1000000, 17)
+    """
+    from decimal import Decimal
+
+    from understudy.errors import UsageError
+
+    plain = re.sub(r"(?<=\d)[_,](?=\d)", "", text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\d{1,2})?)\s*([KMBTkmbt]?)\s*", plain)
+    number = Decimal(match[1]) * _LARGE[match[2].upper()] if match else None
+    if number is None or number != int(number):
+        raise UsageError(f'wanted a number of tokens such as 1000000000, 1e9 or 1B, got "{text}"')
+    return int(number)
 
 
 COMMANDS: dict[str, Callable[..., int]] = {"plan": plan, "stats": stats, "verify": verify}
