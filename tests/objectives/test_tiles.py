@@ -10,10 +10,12 @@ from torch import Tensor
 
 from understudy import objectives as match
 from understudy.errors import UsageError
+from understudy.objectives import tiles
 from understudy.objectives.tiles import in_tiles
 
 VALUES = {
     "forward": partial(match.forward_kl, temperature=2.0),
+    "forward in place": partial(match.forward_kl, temperature=2.0, spent=True),
     "reverse": match.reverse_kl,
     "jsd": partial(match.jensen_shannon, beta=0.3),
     "skew": match.skew_forward_kl,
@@ -33,7 +35,12 @@ def slopes(sums: Tensor, *leaves: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("name", VALUES)
 @pytest.mark.parametrize("tile", [1, 7, 64, None])
 @pytest.mark.parametrize("weighed", ["evenly", "by the mask", "otherwise"])
-def test_tiles_are_the_whole(name: str, tile: int | None, weighed: str) -> None:
+@pytest.mark.parametrize("few", [1, 3, None])
+def test_tiles_are_the_whole(
+    name: str, tile: int | None, weighed: str, few: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if few is not None:
+        monkeypatch.setattr(tiles, "_CACHED", few * 4 * V)
     value = VALUES[name]
     states, head, bias = drawn(T, H), drawn(V, H, seed=1), drawn(V, seed=2)
     theirs, second = drawn(T, H + 2, seed=3), drawn(V, H + 2, seed=4)
@@ -61,6 +68,21 @@ def test_labels_and_shapes_of_sentences() -> None:
     torch.testing.assert_close(tiled, dense)
     for ours, whole in zip(slopes(tiled.mean(), states, head), slopes(dense.mean(), states, head), strict=True):
         torch.testing.assert_close(ours, whole)
+
+
+@pytest.mark.parametrize(("many", "at_once"), [(128_000, 4), (1_000_000, 1), (1_000, 40)])
+def test_a_value_sees_few_logits_of_many_tokens_at_once(many: int, at_once: int) -> None:
+    """What it makes beside the logits is small then. Counted, as the memory of a process is never the same twice."""
+    seen: list[int] = []
+
+    def value(logits: Tensor) -> Tensor:
+        seen.append(len(logits))
+        return logits.logsumexp(-1)
+
+    states, head = drawn(40, 2).requires_grad_(), drawn(many, 2, seed=1)
+    slopes(in_tiles(value, states, head).sum(), states)
+    assert max(seen) == at_once
+    assert sum(seen) == len(states)
 
 
 def test_padding_may_hold_anything_and_an_empty_mask_is_nothing() -> None:

@@ -3,7 +3,9 @@
 Logits of T positions over V tokens are the largest thing in the training of a language model, several times over: those
 of student and teacher, their logarithms, and a gradient. Here a few positions at a time are multiplied with the heads,
 and what is kept of them is their value, the gradient of their hidden states, and their part of the head's gradient. So
-the memory is that of one tile, whatever T is, and every product is made once, as without tiles.
+the memory is that of one tile, whatever T is, and every product is made once, as without tiles. Within a tile values
+are worked out of fewer positions still, whose logits stay in a CPU's cache: what a divergence needs besides them is
+small then, and near.
 """
 
 from __future__ import annotations
@@ -22,8 +24,9 @@ __all__ = ["in_tiles"]
 
 Value = Callable[..., Tensor]
 Head = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
-_BYTES = 1 << 25  # of the logits of one tile, in fp32
-_PARTS = 16  # at least so many tiles, where there are positions enough
+_BYTES = 1 << 24  # of the logits of one tile, in fp32, on a CPU
+_ELSEWHERE = 1 << 27  # the same on other devices, for which such a tile would be too little work; not measured
+_CACHED = 1 << 21  # of those whose value a CPU works out at once
 _FEWEST = 16  # positions: products of fewer rows only read the head
 
 
@@ -114,7 +117,8 @@ def in_tiles(
             raise UsageError(f"wanted everything of positions {list(shape)}, got {list(one.shape)}")
     positions = shape.numel()
     weights = torch.ones(positions, device=states.device) if mask is None else wide(mask).detach().reshape(-1)
-    step = tile or max(_FEWEST, min(_BYTES // (4 * len(head)), -(-positions // _PARTS)))
+    most = _BYTES if states.device.type == "cpu" else _ELSEWHERE
+    step = tile or max(_FEWEST, most // (4 * len(head)))
     flat = [one.detach().reshape(positions, *one.shape[len(shape) :]) for one in taught]
     theirs = None if against is None else (flat.pop(), *(part.detach() for part in against[1:]))
     given: Any = (value, step, weights, states.reshape(positions, -1), head, bias, theirs, tuple(flat))
@@ -126,10 +130,27 @@ def _heads(against: Head | None) -> list[tuple[str, Tensor, Tensor]]:
     return [] if against is None else [("a teacher's head", against[1], against[0])]
 
 
-def _read(value: Value, against: Head | None, others: tuple[Tensor, ...], rows: Tensor, logits: Tensor) -> Tensor:
-    """The value of some positions."""
+def _read(
+    value: Value, against: Head | None, others: tuple[Tensor, ...], rows: Tensor, logits: Tensor, slopes: bool
+) -> Tensor:
+    """The value of some positions, a few at a time; the logits' memory holds their slopes then, if these are wanted."""
     theirs = [] if against is None else [_logits(against[0][rows], *against[1:])]
-    return value(logits, *theirs, *(one[rows] for one in others))
+    parts = [one.split(_few(logits)) for one in (logits, *theirs, *(one[rows] for one in others))]
+    values = []
+    for own, *rest in zip(*parts, strict=True):
+        leaf = own.detach().requires_grad_(slopes)
+        with torch.enable_grad():
+            said = value(leaf, *rest)
+            total = said.sum()
+        values.append(said.detach())
+        if slopes:
+            own.copy_(torch.autograd.grad(total, leaf)[0])
+    return torch.cat(values)
+
+
+def _few(logits: Tensor) -> int:
+    """Positions whose value is worked out at once: on a CPU what fits its cache, elsewhere all of a tile."""
+    return len(logits) if logits.device.type != "cpu" else max(1, _CACHED // (logits.element_size() * logits.shape[1]))
 
 
 def _logits(states: Tensor, head: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -148,14 +169,10 @@ def _walk(
     for rows in weights.nonzero()[:, 0].split(ctx.tile):
         own = states[rows]
         logits = _logits(own, head, bias)
-        with torch.enable_grad():
-            said = ctx.read(rows, logits.requires_grad_(any(wants)))
-            total = said.sum()
-        values[rows] = said.detach().to(kept)
+        values[rows] = ctx.read(rows, logits, any(wants)).to(kept)
         if not any(wants):
             continue
-        (slope,) = torch.autograd.grad(total, logits)
-        slope = slope.to(head.dtype)
+        slope = logits.to(head.dtype)
         if of_states is not None:
             of_states[rows] = (slope @ head).to(kept)
         if of_head is None and of_bias is None:
