@@ -74,6 +74,32 @@ def test_a_chat_template_is_used_and_a_long_prompt_is_counted(tiny_lm: Path, tmp
     assert (row["tokens_in"], row["prompt"], row["messages"], row["id"]) == (len("[user]hi[a]"), "hi", chats[0], 7)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_a_folder_says_of_generating_changes_nothing(temperature: float, tiny_lm: Path, tmp_path: Path) -> None:
+    """Penalties, beams and a limit of time in generation_config.json: drawn is from what the model itself has."""
+    import shutil
+
+    (tmp_path / "q.csv").write_text("prompt\nhello\nwell well\n")
+    said = []
+    for number, more in enumerate((
+        {}, {"repetition_penalty": 1.9, "no_repeat_ngram_size": 2}, {"num_beams": 2, "num_return_sequences": 2},
+        {"max_time": 0.0, "min_new_tokens": 3},
+    )):  # fmt: skip
+        folder = tmp_path / f"lm{number}"
+        shutil.copytree(tiny_lm, folder)
+        path = folder / "generation_config.json"
+        there = json.loads(path.read_text()) if path.is_file() else {}
+        path.write_text(json.dumps({**there, **more}))
+        out = tmp_path / f"{number}" / "a.jsonl"
+        generate(
+            tmp_path / "q.csv", str(folder), out, rules=KEEP,
+            sampling=Sampling(temperature=temperature, max_tokens=12, seed=0),
+        )  # fmt: skip
+        said.append({row["prompt"]: row["completion"] for row in rows(out)})
+    assert said == said[:1] * 4
+    assert len(set(said[0].values())) == 2
+
+
 def test_a_limit_on_requests_is_one_on_prompts(tiny_lm: Path, questions: Path, tmp_path: Path) -> None:
     how = Sampling(max_tokens=3)
     more = {"rules": KEEP, "sampling": how}

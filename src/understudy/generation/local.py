@@ -2,7 +2,8 @@
 
 Which token a row draws is a function of (seed, messages, sample): each row has uniform numbers of its own, made from
 the hash of its job, and takes the token where the running sum of its probabilities passes them. Neither the order of
-the rows nor how they are batched takes part, but for the last digits of a forward in other company.
+the rows nor how they are batched takes part, but for the last digits of a forward in other company. Of what a folder
+says of generating (penalties, beams) only the tokens that end an answer are heard.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from understudy.files import content_hash
 from understudy.teachers.folder import fingerprint, inspect, line, quiet, resolve
 from understudy.teachers.writing import passed
 
-_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 
 
 class Local:
@@ -38,7 +39,7 @@ class Local:
         self.notes: list[str] = []
         self.stopped: str | None = None
         self._done = False
-        self._net, self._tokenizer = _load(folder)
+        self._net, self._tokenizer, self._ends = _load(folder)
         if self._tokenizer.chat_template is None:
             self.notes.append("the tokenizer has no chat template: prompts are continued as they are")
         inner = self._net.config
@@ -47,9 +48,8 @@ class Local:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._net.to(self._device)
         texts = [(folder / name).read_bytes() for name in _TOKENIZER if (folder / name).is_file()]
-        self.identity = content_hash(
-            "local", fingerprint(folder), *texts, str(seed), json.dumps(config, sort_keys=True)
-        )
+        said = (str(seed), json.dumps(config, sort_keys=True), str(self._ends))
+        self.identity = content_hash("local", fingerprint(folder), *texts, *said)
 
     def answers(self, jobs: Sequence[Job], keep: Keep) -> Iterator[tuple[Job, Answer | Failure]]:
         """See `Teacher`. Jobs of like length go together, the longest first: memory is known early."""
@@ -93,7 +93,7 @@ class Local:
         from transformers import GenerationConfig, LogitsProcessorList
 
         width = max(len(ids) for _, ids in rows)
-        ends = _ends(self._net, self._tokenizer)
+        ends = self._ends
         pad = self._tokenizer.pad_token_id if self._tokenizer.pad_token_id is not None else (ends or [0])[0]
         ids = torch.full((len(rows), width), pad, dtype=torch.long)
         mask = torch.zeros_like(ids)
@@ -154,15 +154,9 @@ def draw(scores: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> tor
     return order.gather(1, place[:, None])[:, 0]
 
 
-def _ends(net: Any, tokenizer: Any) -> list[int]:
-    """Tokens that end an answer: the model's own list, else the tokenizer's."""
-    said = getattr(net.generation_config, "eos_token_id", None)
-    said = tokenizer.eos_token_id if said is None else said
-    return [] if said is None else [said] if isinstance(said, int) else list(said)
-
-
-def _load(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _load(folder: Path) -> tuple[Any, Any, list[int]]:
+    """The model, its tokenizer, and the tokens that end an answer: the model's own list, else the tokenizer's."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
     try:
         with quiet():
@@ -170,4 +164,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
             net = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, dtype="auto")
     except Exception as error:
         raise TeacherError(f"teacher {folder} is no causal language model with a tokenizer: {line(error)}") from error
-    return net.eval(), tokenizer
+    said = getattr(net.generation_config, "eos_token_id", None)
+    said = tokenizer.eos_token_id if said is None else said
+    net.generation_config = GenerationConfig()  # `generate` takes from here whatever it is not told
+    return net.eval(), tokenizer, [] if said is None else [said] if isinstance(said, int) else list(said)
