@@ -5,6 +5,7 @@ That their graphs ship is tested where a run ends in one (`tests/pipeline/test_c
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from tests.decoders import decoder
 
 from understudy.errors import UsageError
+from understudy.features import layer_stack
 from understudy.students import cut, inheritance, parameters, save
 
 KINDS = ("gpt2", "llama", "qwen2")
@@ -193,3 +195,83 @@ def test_decoders_of_other_parts_are_refused_with_what_was_looked_for() -> None:
     across = hf.GPT2Config(vocab_size=V, n_embd=16, n_layer=2, n_head=2, add_cross_attention=True)
     with pytest.raises(UsageError, match="cannot be narrowed"):
         cut(hf.GPT2LMHeadModel(across), 2, width=8)
+
+
+SMALL = {"vocab_size": V, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 4, "intermediate_size": 32}
+
+
+def without(model: Any, kept: list[int]) -> Any:
+    """The teacher, less the layers that are not kept: those give what they are given."""
+    left = copy.deepcopy(model)
+    for place, layer in enumerate(left.get_submodule(layer_stack(left)[0])):
+        if place not in kept:
+
+            def through(module: Any, given: Any, named: Any, said: Any) -> Any:
+                states = given[0] if given else named["hidden_states"]
+                return states if isinstance(said, torch.Tensor) else (states, *said[1:])
+
+            layer.register_forward_hook(through, with_kwargs=True)
+    return left
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("SmolLM3", {**SMALL, "num_key_value_heads": 1, "no_rope_layers": [1, 1, 0, 1], "pad_token_id": 0}),
+        ("GPTNeo", {"vocab_size": V, "hidden_size": 16, "num_layers": 4, "num_heads": 2, "window_size": 3,
+                    "attention_types": [[["global", "local"], 2]]}),
+        ("Gemma2", {**SMALL, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 3}),
+        ("Qwen2", {**SMALL, "num_key_value_heads": 1, "use_sliding_window": True, "sliding_window": 3,
+                   "max_window_layers": 2, "eos_token_id": [1, 2, 3, 4]}),
+        ("Llama", {**SMALL, "num_key_value_heads": 1, "eos_token_id": [1, 2, 3, 4]}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kept", [[0, 2], [1, 3]])
+def test_a_layer_is_in_another_place_what_it_was(
+    name: str, sizes: dict[str, Any], kept: list[int], tmp_path: Path
+) -> None:
+    """Kinds of attention and of positions, which a config lists layer by layer, go with their layers."""
+    import transformers as hf
+
+    torch.manual_seed(0)
+    model = getattr(hf, f"{name}ForCausalLM")(getattr(hf, f"{name}Config")(**sizes, initializer_range=0.5)).eval()
+    inputs = {
+        "input_ids": torch.arange(1, 19).view(2, 9),
+        "attention_mask": torch.ones(2, 9).long(),
+        "use_cache": False,
+    }
+    student: Any = cut(model, kept)
+    torch.testing.assert_close(logits(student, inputs), logits(without(model, kept), inputs))
+    assert student.config.eos_token_id == model.config.eos_token_id
+    save(student, tmp_path / "student")
+    again = type(model).from_pretrained(tmp_path / "student")
+    assert torch.equal(logits(again, inputs), logits(student, inputs))
+
+
+def test_a_layer_that_would_be_another_in_its_new_place_is_refused() -> None:
+    import transformers as hf
+
+    config = hf.GPT2Config(vocab_size=V, n_embd=16, n_layer=4, n_head=2, scale_attn_by_inverse_layer_idx=True)
+    model = hf.GPT2LMHeadModel(config)
+    for dials in ({}, {"width": 8}):
+        with pytest.raises(UsageError, match=r"layer 2 cannot become layer 1: its attn.scaling would be .* first"):
+            cut(model, [0, 2], **dials)
+    inputs = {"input_ids": torch.arange(1, 10)[None], "attention_mask": torch.ones(1, 9).long(), "use_cache": False}
+    student = cut(model, 2, spread="first")
+    torch.testing.assert_close(logits(student, inputs), logits(without(model.eval(), [0, 1]), inputs))
+
+
+def test_norms_of_queries_and_missing_weights_of_norms_are_refused_where_they_cannot_be_cut() -> None:
+    import transformers as hf
+
+    own = hf.Olmo2ForCausalLM(hf.Olmo2Config(**SMALL, num_key_value_heads=2))
+    for dials in ({"width": 8}, {"heads": 1, "width": 16}):
+        with pytest.raises(UsageError, match=r"cannot be narrowed: .*q_norm.weight"):
+            cut(own, 2, **dials)
+    assert cut(own, 2, feed_forward=16).config.intermediate_size == 16
+    bare = hf.OlmoForCausalLM(hf.OlmoConfig(**SMALL, num_key_value_heads=2))
+    inputs = {"input_ids": torch.arange(1, 10)[None], "attention_mask": torch.ones(1, 9).long()}
+    assert cut(bare, 2, width=8, rows=[inputs]).config.hidden_size == 8  # by the lengths of the weights
+    fused = hf.GlmForCausalLM(hf.GlmConfig(**SMALL, num_key_value_heads=1, head_dim=8, pad_token_id=0))
+    with pytest.raises(UsageError, match="feed-forward up projection of 64 outputs for 32 units"):
+        cut(fused, 2, feed_forward=16, rows=[inputs])

@@ -74,6 +74,8 @@ class Axes:
         tied: the word embeddings are the weights of a head, too.
         free: heads times their size need not be the width: the config says the size of a head, or may; the size of a
             head stays, since positions turn each of its dimensions in a way of its own.
+        scaled: where a factor follows from the width; "" if nowhere.
+        across: a norm over the queries or keys of all heads together; "" if there is none.
     """
 
     kinds: Kinds
@@ -89,6 +91,7 @@ class Axes:
     tied: bool
     free: bool
     scaled: str
+    across: str
 
     @property
     def group(self) -> int:
@@ -133,8 +136,9 @@ class Axes:
         doubled = {"hidden_size": 2 * width, "num_attention_heads": 2 * heads, **more}
         wide = moved(model, **doubled, **dict([feed]))
         fed = moved(model, **{feed[0]: feed[1] + 1})
-        layers = tuple(_layer(model, f"{stack}.{i}", fed) for i in range(len(modules)))
-        kinds = _kinds(model, stack, layers, wide, fed, width)
+        layers = tuple(_layer(model, f"{stack}.{i}", fed, feed[1]) for i in range(len(modules)))
+        across = _across(wide, layers)
+        kinds = _kinds(model, stack, layers, wide | dict.fromkeys(across, ()), fed, width)
         return cls(
             kinds=kinds,
             layers=layers,
@@ -151,6 +155,7 @@ class Axes:
             tied=tied(model),
             free=rotary(model),
             scaled=scaled(model, **doubled, **dict([feed])),
+            across=next(iter(across), ""),
         )
 
 
@@ -177,7 +182,7 @@ def _size(config: Any, key: str, name: str) -> int:
     return found
 
 
-def _layer(model: nn.Module, path: str, fed: Mapping[str, tuple[int, ...]]) -> Layer:
+def _layer(model: nn.Module, path: str, fed: Mapping[str, tuple[int, ...]], units: int) -> Layer:
     name, projections = type(model).__name__, Anatomy.of(model).projections
     inside = {f"{path}.{inner}": m for inner, m in model.get_submodule(path).named_modules() if linear(m)}
     seen = {kind: [one for one in projections.get(kind, ()) if one in inside] for kind in ("query", "key", "value")}
@@ -194,8 +199,22 @@ def _layer(model: nn.Module, path: str, fed: Mapping[str, tuple[int, ...]]) -> L
         if len(found) != 1 and not (found is rises and len(found) == 2):
             said = "none" if not found else ", ".join(found)
             raise UsageError(f"{name} cannot be narrowed: one {part} projection was looked for in {path}, found {said}")
+    for one in rises:
+        made = inside[one].get_parameter("weight").shape[out[one]]
+        if made != units:
+            raise UsageError(
+                f"{name} cannot be narrowed: a feed-forward up projection of {made} outputs for {units} units, {one}"
+            )
     query, key, value = (seen[kind][0] for kind in ("query", "key", "value"))
     return Layer(query, key, value, others[0], tuple(rises), falls[0])
+
+
+def _across(wide: Mapping[str, tuple[int, ...]], layers: tuple[Layer, ...]) -> list[str]:
+    """Weights beside the projections of queries and keys that follow the heads and are no matrices: norms of them."""
+    maps = {path for layer in layers for path in (layer.query, layer.key, layer.value, layer.output)}
+    beside = {path.rpartition(".")[0] for layer in layers for path in (layer.query, layer.key)}
+    owners = {name: name.rpartition(".")[0] for name, axes in wide.items() if axes == (0,)}
+    return [name for name, path in owners.items() if path not in maps and path.rpartition(".")[0] in beside]
 
 
 def _thrice(module: nn.Module) -> bool:

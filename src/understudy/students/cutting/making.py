@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from understudy.errors import UsageError, choices
 from understudy.features import layer_stack
 from understudy.students.cutting.axes import Axes
+from understudy.students.cutting.depth import refuse_places, shorten
 from understudy.students.cutting.factors import factorise, factors_of, refuse_rank
 from understudy.students.cutting.layers import Spread, chosen_layers
 from understudy.students.cutting.principal import directions, fitted, projected
@@ -92,6 +93,7 @@ def cut(
     if choose == "pca" and shape is not None and shape.sizes.width < shape.axes.width:
         _refuse_pca(model, shape, given if initialise else None)
     student = _empty(model, chosen, len(stack), shape, initialise=initialise)
+    refuse_places(model, path, chosen, student if shape is None else None)
     if rank is not None:
         refuse_rank(student, rank)
     record: dict[str, Any] = {}
@@ -129,6 +131,11 @@ class Narrow:
             raise UsageError(
                 f"{type(model).__name__} cannot lose width: {axes.scaled} follows from it, so that what is kept would "
                 "count for less: cut layers, heads or feed-forward units, and say its width"
+            )
+        if axes.across and (found.sizes.width, found.sizes.heads) != (axes.width, axes.heads):
+            raise UsageError(
+                f"{type(model).__name__} cannot be narrowed: {axes.across} is a norm over all heads together, so that "
+                "fewer of them would be other heads: cut layers or feed-forward units, and say its width and heads"
             )
         return found
 
@@ -198,9 +205,7 @@ def _empty(model: nn.Module, chosen: Sequence[int], total: int, shape: Narrow | 
     """A fresh model of the new shape."""
     teacher: Any = model
     config = copy.deepcopy(teacher.config)
-    config.num_hidden_layers = len(chosen)  # attribute_map leads it to n_layers where the config says so
-    if isinstance(getattr(config, "layer_types", None), (list, tuple)) and len(config.layer_types) == total:
-        config.layer_types = [config.layer_types[i] for i in chosen]
+    shorten(config, chosen, total)
     if shape is not None:
         shape.config(config)
     if initialise:

@@ -76,7 +76,7 @@ def _measured(model: nn.Module, axes: Axes, rows: Rows) -> Scores:
                 counts[name] = counts.get(name, 0) + len(found)
     mean = {name: sums[name] / counts[name] for name in taps}
     norms = [mean[name] / mean[name].mean().clamp_min(1e-30) for name in taps if name.startswith("norm.")]
-    width = torch.stack(norms).sum(0)
+    width = torch.stack(norms).sum(0) if norms else _from_weights(model, axes).width  # OLMo's norms have no weights
     inner = [mean[f"reader.{i}"].sqrt() * _columns(model, path) for i, path in enumerate(axes.readers)]
     scores = Scores(width, _total(inner), f"activations on {number:,} rows")
     for i, layer in enumerate(axes.layers):
