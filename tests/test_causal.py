@@ -52,6 +52,26 @@ def sums(term: Term, student: Student, batch: Batch, targets: Targets | None = N
     return term.total(said, Targets({}) if targets is None else targets, batch)
 
 
+@pytest.mark.parametrize("name", ["OPT", "GPTNeo", "Bloom", "Phi", "Gemma2"])
+def test_logits_at_places_are_the_models_own(name: str) -> None:
+    """Also where the class calls its decoder past its base model (OPT), or caps its logits (Gemma 2)."""
+    import transformers as hf
+
+    sizes: dict[str, Any] = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    of = {"OPT": {"word_embed_proj_dim": 16, "ffn_dim": 32}, "Bloom": {"n_layer": 2, "n_head": 2},
+          "GPTNeo": {"num_layers": 2, "num_heads": 2, "attention_types": [[["global", "local"], 1]]},
+          "Gemma2": {"num_key_value_heads": 1, "head_dim": 8}}  # fmt: skip
+    if name in ("GPTNeo", "Bloom"):
+        del sizes["num_hidden_layers"], sizes["num_attention_heads"]
+    torch.manual_seed(0)
+    model = getattr(hf, f"{name}ForCausalLM")(getattr(hf, f"{name}Config")(**sizes, **of.get(name, {}))).eval()
+    ids, places = torch.arange(1, 15).view(2, 7), torch.tensor([[0, 3], [6, 2]])
+    with torch.no_grad():
+        said = CausalLM(model)(ids, torch.ones_like(ids), places)
+        whole = model(input_ids=ids).logits
+    torch.testing.assert_close(said["logits"], whole.gather(1, places[:, :, None].expand(-1, -1, 40)))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_is_that_of_transformers(kind: str, tokenizer: Any) -> None:
     """Its own shift, its own mean over the labels that are not -100: the start is read, the end is said."""

@@ -75,6 +75,11 @@ class CausalLM(MaskedLM):
         self.linear = plain and isinstance(whole.get_output_embeddings(), nn.Linear) and "logits_to_keep" in given
         self.provides = ("states", "head") if self.linear else ()
 
+    @property
+    def base_model(self) -> Any:
+        """What the head reads: of most classes the model less its head, of OPT a part of that."""
+        return self.model.get_decoder()
+
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, places: Tensor, token_type_ids: Tensor | None = None
     ) -> Any:
