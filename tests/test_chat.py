@@ -88,6 +88,16 @@ def test_what_counts_is_what_a_template_marks(talk: list[dict[str, str]], tokeni
     assert features.size.tolist() == [sum(len(one.encode()) for one in answers)]
 
 
+@pytest.mark.parametrize("source", [CHATML, BRACKETS, PLAIN])
+def test_a_turn_that_answers_nobody_is_read_and_not_learnt(source: str, tokenizer: Any) -> None:
+    """A greeting: what a template puts before it (a system prompt of its own, a header) is nothing that was said."""
+    encoder, greeting = encoder_of(tokenizer, source), [{"role": "assistant", "content": "say: the boat"}]
+    features = encoder.encode({"messages": [[*greeting, *WHO], WHO]})
+    assert said(encoder, features) == said(encoder, features, 1)
+    assert len(features.ids[0]) > len(features.ids[1])
+    assert features.size[0] == features.size[1]
+
+
 def test_turns_without_marks_of_their_own(tokenizer: Any) -> None:
     encoder = encoder_of(tokenizer, BRACKETS)
     assert said(encoder, encoder.encode({"messages": [WHO]})) == f" the old man, é. {END} the cat has a boat {END}"
@@ -165,6 +175,7 @@ def test_an_encoder_is_read_back_and_follows_its_template(tokenizer: Any, tmp_pa
         ([WHO[0], {"role": "assistant", "content": None}], "message 2 wants a text as its content, got nothing"),
         ([WHO[0], {"role": "assistant", "content": " "}], "message 2: the assistant says nothing"),
         ([WHO[0]], "nothing is said by the assistant"),
+        ([WHO[1]], "the assistant answers nobody"),
         (WHO[:3], "the last message is the user's"),
     ],
 )

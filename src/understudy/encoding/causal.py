@@ -56,7 +56,7 @@ class CausalEncoder:
     so), nor has one that is longer than the limit. A completion always ends. A prompt that leaves it no room loses its
     beginning.
 
-    Of a conversation every turn of the assistant counts, with the mark that ends it. Its ids are those of the text that
+    Of a conversation every turn of the assistant counts, with the mark that ends it, but for one that begins it. Its ids are those of the text that
     its chat template makes of it, as a whole, and nothing is put before or behind. Longer than the limit it loses its
     end, and its beginning instead where the assistant would not have come to speak.
 

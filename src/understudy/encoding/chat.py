@@ -48,6 +48,8 @@ def conversation(value: Any) -> list[Message]:
     found = [_message(place, one) for place, one in enumerate(value, start=1)]
     if not any(one["role"] == "assistant" for one in found):
         raise ChatProblem("nothing is said by the assistant, so nothing can be learnt: take the row out")
+    if len(found) == 1:
+        raise ChatProblem("the assistant answers nobody, so nothing can be learnt: take the row out")
     if found[-1]["role"] != "assistant":
         raise ChatProblem(
             f"the last message is the {found[-1]['role']}'s, wanted the assistant's: answer it, or take it out"
@@ -103,7 +105,8 @@ class Template:
         """The text of a conversation, and of each turn of the assistant: where it begins, ends, and its content ends.
 
         A turn begins behind what a template puts before an answer and ends with what it puts behind one: both found by
-        rendering the conversation up to there, so the template needs no marks of its own.
+        rendering the conversation up to there, so the template needs no marks of its own. One that begins the
+        conversation is none of them: nobody asked, and what a template puts before it cannot be told from it.
 
         Raises:
             ChatProblem: a template that shows the beginning of a conversation otherwise once more follows.
@@ -111,9 +114,9 @@ class Template:
         whole = self.render(messages)
         found = []
         for place, one in enumerate(messages):
-            if one["role"] != "assistant":
+            if one["role"] != "assistant" or not place:
                 continue
-            before = self.render(messages[:place], ask=True) if place else ""
+            before = self.render(messages[:place], ask=True)
             after = self.render(messages[: place + 1])
             if not (after.startswith(before) and whole.startswith(after) and len(after) > len(before)):
                 raise ChatProblem(
