@@ -253,7 +253,7 @@ def _rewritten(spoken: Any, feed: Feed, teacher: Loaded) -> np.ndarray:
         )
         ids = torch.from_numpy(np.stack([spoken.ids[row][:KEPT] for row in some]).astype(np.int64)).to(device)
         said = write(
-            speaker, ids, torch.full_like(room, KEPT), room=room, end_id=None,
+            speaker, ids, torch.full_like(room, KEPT), room=room, ends=(),
             choose=lambda logits, step, draws=draws, endless=endless: draws(logits[:, : encoder.size] + endless, step),
         )  # fmt: skip
         for row, tokens, count in zip(some, said.cpu().numpy(), room.tolist(), strict=True):

@@ -98,6 +98,12 @@ def test_a_turn_that_answers_nobody_is_read_and_not_learnt(source: str, tokenize
     assert features.size[0] == features.size[1]
 
 
+def test_a_turn_that_is_written_ends_where_the_template_ends_one(tokenizer: Any) -> None:
+    mark = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    found = [encoder_of(tokenizer, source).end_ids for source in (CHATML, BRACKETS, PLAIN, FORGETFUL)]
+    assert found == [(0, mark), (0,), (0,), (0,)]
+
+
 def test_turns_without_marks_of_their_own(tokenizer: Any) -> None:
     encoder = encoder_of(tokenizer, BRACKETS)
     assert said(encoder, encoder.encode({"messages": [WHO]})) == f" the old man, é. {END} the cat has a boat {END}"

@@ -57,7 +57,7 @@ def test_what_is_written_is_what_the_decoder_says_token_by_token(kind: str, toke
     room = torch.tensor([12, 3, 12, 1, 12, 12])
     model.train()
     for choose in (drawing(encoder.size, numbers, 1.3), likeliest(encoder.size)):
-        found = write(model.model, inputs["input_ids"], lengths, room=room, choose=choose, end_id=0)
+        found = write(model.model, inputs["input_ids"], lengths, room=room, choose=choose, ends=(0,))
         for row in range(6):
             ids, said = inputs["input_ids"][row, : lengths[row]].tolist(), []
             model.eval()
@@ -72,6 +72,18 @@ def test_what_is_written_is_what_the_decoder_says_token_by_token(kind: str, toke
     assert model.training  # modes are put back
 
 
+def test_any_of_several_tokens_ends_a_row(tokenizer: Any) -> None:
+    """As the end of a text and that of a turn of a conversation, where those are two."""
+    model, size = student_of(tokenizer), len(tokenizer)
+    start, ones = torch.zeros(40, 1, dtype=torch.int64), torch.ones(40, dtype=torch.int64)
+    how: dict[str, Any] = {"room": 12 * ones, "choose": drawing(size, numbers_of(list(map(str, range(40))), 12))}
+    whole = write(model.model, start, ones, ends=(), **how)
+    ends = tuple(whole[:, 3:6].flatten().unique()[:2].tolist())
+    for row, said in zip(whole.tolist(), write(model.model, start, ones, ends=ends, **how).tolist(), strict=True):
+        stop = next((place + 1 for place, token in enumerate(row) if token in ends), len(row))
+        assert said == row[:stop] + [-1] * (len(said) - stop)
+
+
 def test_drawn_tokens_are_distributed_as_the_student_says(tokenizer: Any) -> None:
     """Chi-square over the first token, and over the second given the first, at a temperature."""
     from scipy.stats import chisquare
@@ -79,7 +91,7 @@ def test_drawn_tokens_are_distributed_as_the_student_says(tokenizer: Any) -> Non
     model, size, rows = student_of(tokenizer), 12, 4000  # tokens behind the twelfth do not exist
     start, ones = torch.zeros(rows, 1, dtype=torch.int64), torch.ones(rows, dtype=torch.int64)
     choose = drawing(size, numbers_of([str(row) for row in range(rows)], 2), 0.8)
-    found = write(model.model, start, ones, room=2 * ones, choose=choose, end_id=None)
+    found = write(model.model, start, ones, room=2 * ones, choose=choose, ends=())
     first = int(found[:, 0].mode().values)
     for before, some in (([0], found[:, 0]), ([0, first], found[found[:, 0] == first, 1])):
         with torch.no_grad():

@@ -56,9 +56,10 @@ class CausalEncoder:
     so), nor has one that is longer than the limit. A completion always ends. A prompt that leaves it no room loses its
     beginning.
 
-    Of a conversation every turn of the assistant counts, with the mark that ends it, but for one that begins it. Its ids are those of the text that
-    its chat template makes of it, as a whole, and nothing is put before or behind. Longer than the limit it loses its
-    end, and its beginning instead where the assistant would not have come to speak.
+    Of a conversation every turn of the assistant counts, with the mark that ends it, but for one that begins the
+    conversation. Its ids are those of the text that its chat template makes of it, as a whole, and nothing is put
+    before or behind. Longer than the limit it loses its end, and its beginning instead where the assistant would not
+    have come to speak.
 
     Args:
         tokenizer: a ``tokenizers.Tokenizer``; it is copied.
@@ -104,6 +105,12 @@ class CausalEncoder:
     def tokenizer(self) -> Any:
         """Its own ``tokenizers.Tokenizer``: for reading."""
         return self._inner.tokenizer
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Tokens after which a model that writes has said what it had to say: the end of a text, and of a turn."""
+        mark = self.tokenizer.token_to_id(self.template.mark) if self.template is not None else None
+        return tuple(dict.fromkeys(one for one in (self.end_id, mark) if one is not None))
 
     @property
     def most_rows(self) -> int:

@@ -126,6 +126,17 @@ class Template:
             found.append(self._span(whole, len(before), len(after)))
         return whole, found
 
+    @cached_property
+    def mark(self) -> str:
+        """What ends a turn of the assistant; "" where that is no special token."""
+        try:
+            whole, ((_, stop, said),) = self.spans(
+                [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+            )
+        except ChatProblem:
+            return ""
+        return whole[said:stop]
+
     def _span(self, whole: str, start: int, stop: int) -> tuple[int, int, int]:
         text = whole[start:stop]
         bare = text.rstrip()

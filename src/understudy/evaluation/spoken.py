@@ -100,7 +100,7 @@ def written(
         for place, row in enumerate(some.tolist()):
             ids[place, : lengths[place]] = torch.from_numpy(features.ids[row][: lengths[place]].astype(np.int64))
         said = write(
-            speaker, ids.to(device), lengths.to(device), choose=likeliest(encoder.size), end_id=encoder.end_id,
+            speaker, ids.to(device), lengths.to(device), choose=likeliest(encoder.size), ends=encoder.end_ids,
             room=torch.clamp(encoder.limit - lengths, 1, longest).to(device),
         )  # fmt: skip
         for row, tokens in zip(some.tolist(), said.tolist(), strict=True):

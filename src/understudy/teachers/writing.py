@@ -39,7 +39,7 @@ def speaker_of(model: nn.Module, who: str) -> Any:
 
 @torch.no_grad()
 def write(
-    speaker: nn.Module, ids: Tensor, lengths: Tensor, *, room: Tensor, choose: Choose, end_id: int | None
+    speaker: nn.Module, ids: Tensor, lengths: Tensor, *, room: Tensor, choose: Choose, ends: Sequence[int]
 ) -> Tensor:
     """What a decoder writes after each prompt, up to its end or as long as there is room.
 
@@ -51,7 +51,7 @@ def write(
         lengths: int64 [N], of the prompts, at least 1.
         room: int64 [N], the most tokens of each row, at least 1; prompt and room must fit its positions.
         choose: the next tokens.
-        end_id: the token that ends a row, which is written too; None: none does.
+        ends: the tokens that end a row, each of which is written too.
 
     Returns:
         int64 [N, T], -1 behind a row's last token.
@@ -71,8 +71,8 @@ def write(
             chosen = choose(found.logits[:, -1].float(), step)
             said.append(torch.where(going, chosen, NOWHERE))
             going = going & (step + 1 < room)
-            if end_id is not None:
-                going = going & (chosen != end_id)
+            for end in ends:
+                going = going & (chosen != end)
             if not going.any():
                 break
             fed, mask = chosen[:, None], torch.cat([mask, going.long()[:, None]], dim=1)

@@ -33,7 +33,7 @@ class Rollouts:
     of a forward in other company. Nothing is drawn of the global random state, dropout is off, and no gradient goes
     through what is drawn. In a written batch labels count nothing (mask ``labelled``), and every token that was written
     counts in ``words``, its end too. Of prompts with completions the prompt is kept; of a plain text the first half of
-    its tokens.
+    its tokens. A text ends with its end, and a turn of a conversation with what its template puts there.
 
     Args:
         encoder: of all models of the training, which read alike.
@@ -93,7 +93,7 @@ class Rollouts:
             lengths,
             room=room,
             choose=drawing(self.encoder.size, numbers_of(names, int(room.max())).to(ids.device), self.temperature),
-            end_id=self.encoder.end_id,
+            ends=self.encoder.end_ids,
         )
         return self._rewritten(batch, ids, lengths, written)
 
