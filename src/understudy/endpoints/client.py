@@ -176,16 +176,18 @@ class Endpoint:
     def _count(self, request: Any) -> None:
         """Called by the SDK's HTTP client before each try, retries included."""
         with self._lock:
+            # a try that nobody answered may be billed, so this one needs room beside it
+            fits = not getattr(self._now, "waiting", False) or self.budget.lose(self._now.job)
             if self._limits.max_requests is not None and self.requests >= self._limits.max_requests:
                 raise OutOfBudget(f"--max-requests {self._limits.max_requests}")
-            # a try that nobody answered may be billed, so this one needs room beside it
-            if getattr(self._now, "waiting", False) and not self.budget.lose(self._now.job):
+            if not fits:
                 raise OutOfBudget(f"--max-cost {self._limits.max_cost:g}")
             self.requests += 1
         self._now.waiting = True
 
     def _came(self, response: Any) -> None:
-        self._now.waiting = False
+        """Called before the body is read: of an answer it may yet break off, and have been billed."""
+        self._now.waiting = response.status_code < 400
 
     def _work(self, asked: tuple[Job, Keep]) -> Answer | Failure:
         job, keep = asked
@@ -205,7 +207,10 @@ class Endpoint:
         except sdk.APITimeoutError:
             return Failure("transient", f"no reply within {self._limits.timeout:g} s", True)
         except sdk.APIConnectionError as error:
-            return Failure("transient", f"cannot connect: {self._clean(error.__cause__ or error)}")
+            cause = error.__cause__
+            sent = self._now.waiting and type(cause).__name__ != "ConnectError"  # httpx's: nobody was there
+            what = "the connection broke" if sent else "cannot connect"
+            return Failure("transient", f"{what}: {self._clean(cause or error)}", sent)
         except (sdk.AuthenticationError, sdk.PermissionDeniedError) as error:
             said = "no key was given" if self._key == NO_KEY else f"the key in {self._key_env} is not accepted"
             raise TeacherError(f"{self.where} refuses ({error.status_code}): {said}") from None
@@ -227,6 +232,7 @@ class Endpoint:
         reply = self._client.chat.completions.with_raw_response.create(
             model=self.model, messages=[dict(message) for message in job.messages], **sent
         )
+        self._now.waiting = False
         return reply.http_response.text
 
     def _refused(self, job: Job, error: Any, name: str) -> Answer | Failure:

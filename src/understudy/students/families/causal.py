@@ -78,7 +78,8 @@ class CausalLM(MaskedLM):
     @property
     def base_model(self) -> Any:
         """What the head reads: of most classes the model less its head, of OPT a part of that."""
-        return self.model.get_decoder()
+        whole: Any = self.model
+        return whole.get_decoder()
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, places: Tensor, token_type_ids: Tensor | None = None
