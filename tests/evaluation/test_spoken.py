@@ -91,7 +91,9 @@ def test_lengths_ends_and_repetition() -> None:
         ("#### 5", "the answer is 5", False),  # the form is part of the answer
         ("#### 5", "#### five", False),
         ("#### 5", "#### 4\n#### 5.", True),
-        ("#### five", "#### five", False),  # no number is no answer
+        ("#### five", " #### Five.", True),  # no number: a text like any other
+        ("Intro\n#### Method\nWe did it.", "Intro\n#### Method\nWe did it.", True),  # and a heading is none
+        ("#### 1. Salt\nAdd salt", "#### 1. Pepper\nNo", False),
         ("The cat.", " the  CAT", True),
         ("a cat", "the cat", False),
         ("", "", True),

@@ -140,17 +140,17 @@ def exact_match(gold: Sequence[str], said: Sequence[str]) -> Interval:
 def same_answer(gold: str, said: str) -> bool:
     """Whether a text says what the data says.
 
-    Where the data has an answer behind ``####``, as gsm8k has, the numbers behind it are compared; a text without one
-    is wrong. Anything else is compared whole, apart from case, white space and a full stop at the end.
+    Where the data's last line has ``####`` and a number, as gsm8k's has, the numbers behind it are compared; a text
+    without one is wrong. Anything else is compared whole, apart from case, white space and a full stop at the end.
 
     >>> same_answer("so #### 1,200", "2 * 600 = 1200 #### $1200.00"), same_answer("#### 3", "it is 3")
     (True, False)
     >>> same_answer(" The  Cat.", "the cat"), same_answer("a cat", "the cat")
     (True, False)
     """
-    if MARK in gold:
-        number = final_number(gold)
-        return number is not None and number == final_number(said)
+    number = final_number(gold)
+    if number is not None and MARK in gold.rstrip().splitlines()[-1]:  # elsewhere it is a heading
+        return number == final_number(said)
     return _plain(gold) == _plain(said)
 
 
