@@ -90,6 +90,7 @@ def test_what_can_be_known_before_an_answer_costs_none(
         ('{"messages": [{"role": "assistant", "content": "b"}]}\n', "nothing to answer"),
         ('{"messages": [{"role": "pope", "content": "a"}]}\n', "a message has a role"),
         ('{"messages": [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]}\n', "leave --system"),
+        ('messages\n"[{""role"": ""pope"", ""content"": ""a""}]"\n', "row 1: a message has a role"),
         ('{"prompt": 3}\n', "row 1: column \"prompt\" holds an int"),
     ],
 )  # fmt: skip

@@ -100,6 +100,21 @@ def test_what_a_folder_says_of_generating_changes_nothing(temperature: float, ti
     assert len(set(said[0].values())) == 2
 
 
+def test_conversations_of_a_csv_are_those_of_a_jsonl(tmp_path: Path) -> None:
+    """A CSV file has no lists: a cell of `messages` is a text of JSON, for training as for asking."""
+    import csv
+
+    from understudy.generation.prompts import read_prompts
+
+    chats = [[{"role": "system", "content": "Be, brief"}, {"role": "user", "content": who}] for who in ("a", 'say "b"')]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
+    with (tmp_path / "q.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["messages"], *[[json.dumps(chat)] for chat in chats]])
+    said = [read_prompts(tmp_path / name, Prompting()) for name in ("q.jsonl", "q.csv")]
+    assert said[0].chats == said[1].chats == chats
+    assert said[0].prompts == said[1].prompts == ["a", 'say "b"']
+
+
 def test_a_limit_on_requests_is_one_on_prompts(tiny_lm: Path, questions: Path, tmp_path: Path) -> None:
     how = Sampling(max_tokens=3)
     more = {"rules": KEEP, "sampling": how}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from understudy.errors import DataError
 from understudy.generation.prompting import Prompting
 
 _SLOT = re.compile(r"\{\{|\}\}|\{(\w+)\}")
+_CHATS = "messages"
 _ROLES = ("system", "developer", "user", "assistant")
 
 
@@ -51,11 +53,11 @@ def read_prompts(path: Path, how: Prompting) -> Prompts:
     if how.template is not None:
         prompts = _filled(table, how.template, slots)
     else:
-        column = how.column or (
-            "messages" if "messages" in table.columns and "prompt" not in table.columns else "prompt"
-        )
+        column = how.column or (_CHATS if _CHATS in table.columns and "prompt" not in table.columns else "prompt")
         need_column(table, column, "prompt")
         values = table.values(column)
+        if column == _CHATS:  # a CSV file has no lists: there each is a text of JSON
+            values = [_unfolded(value) for value in values]
         if any(isinstance(value, list) for value in values):
             chats = [_chat(value, f"{table.source}, row {row:,}", how) for row, value in enumerate(values, start=1)]
             last = [chat[-1]["content"] for chat in chats]
@@ -88,6 +90,15 @@ def _filled(table: Table, template: str, slots: Sequence[str]) -> list[str]:
         return _SLOT.sub(lambda slot: columns[slot[1]][row] if slot[1] else slot[0][0], template)
 
     return [fill(row) for row in range(len(table))]
+
+
+def _unfolded(value: Any) -> Any:
+    """A text that is a list in JSON as that list."""
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    return found if isinstance(found, list) else value
 
 
 def _chat(value: Any, where: str, how: Prompting) -> list[Message]:
