@@ -48,7 +48,7 @@ class TermLaw:
 
 def of_rows(name: str) -> bool:
     """Whether a signal has a row for each row of the batch; a head is weights, a temperature one for all."""
-    return name not in ("head", "sample.temperature")
+    return name not in ("head", "sample.temperature", "sample.vocabulary")
 
 
 @dataclass

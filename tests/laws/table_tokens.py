@@ -23,7 +23,7 @@ def stored(rows: int) -> dict[str, torch.Tensor]:
     return {
         "sample.head": said.head, "sample.head_log_p": said.head_log_p.double(), "sample.tail": said.tail,
         "sample.tail_log_p": said.tail_log_p.double(), "sample.log_mass": said.log_mass.double(),
-        "sample.temperature": torch.tensor(2.0),
+        "sample.temperature": torch.tensor(2.0), "sample.vocabulary": torch.tensor(7),
     }  # fmt: skip
 
 

@@ -193,6 +193,19 @@ def test_a_live_teacher_can_say_what_would_be_stored(teacher: CausalLM, encoder:
         source.bind({"teacher.head"})
 
 
+@pytest.mark.parametrize("divergence", ["forward_kl", "jensen_shannon", "reverse_kl"])
+def test_rows_that_only_fill_a_head_up_say_nothing(divergence: str, teacher: CausalLM, encoder: Any) -> None:
+    """A student that is the teacher has nothing to learn, though both have rows behind the tokenizer's entries."""
+    batch = feed_of(encoder, {"text": TEXTS}).batch(np.arange(len(TEXTS)))
+    source = Sampling(Live(teacher), vocabulary=encoder.size, **DIALS)
+    same = decoder("gpt2", encoder.size + 6, seed=1)
+    value, slope = gradient(sampled_tokens(divergence=divergence), same, source, batch)
+    assert abs(value) < 1e-4
+    assert slope.abs().max() < 1e-5
+    other = decoder("gpt2", encoder.size + 6, seed=2)
+    assert gradient(sampled_tokens(divergence=divergence), other, source, batch)[1].abs().max() > 1e-2
+
+
 def test_what_is_not_stored_is_one_line(teacher: CausalLM, encoder: Any, tmp_path: Path) -> None:
     source = StoredTokens(stored(teacher, encoder, tmp_path / "a", TEXTS[:2]))
     with pytest.raises(UsageError, match='do not hold "head": use sampled_tokens'):

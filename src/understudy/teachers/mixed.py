@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields
 
-import torch
 from torch import Tensor
 
 from understudy.encoding import CausalEncoder
 from understudy.objectives.sampled import Sampled, draw
 from understudy.records import Batch, Targets
 from understudy.teachers.live import Live
-from understudy.teachers.sampled import SIGNALS, StoredTokens, generator_of
+from understudy.teachers.sampled import SIGNALS, StoredTokens, generator_of, settled_by
 
 _PARTS = tuple(one.name for one in fields(Sampled))
 
@@ -57,7 +56,7 @@ class Mixed:
         counts = (batch.labels >= 0).sum(1).tolist()
         rows = [self._drawn(said, row, count, f"{batch.step} {batch.keys[row]}") for row, count in enumerate(counts)]
         parts = [_padded([getattr(one, name) for one in rows], batch.labels.shape[1]) for name in _PARTS]
-        signals = zip(SIGNALS, (*parts, torch.tensor(self.stored.temperature)), strict=True)
+        signals = zip(SIGNALS, (*parts, *settled_by(self.stored)), strict=True)
         return Targets({f"{self.name}.{name}": value for name, value in signals})
 
     def _drawn(self, said: Targets, row: int, count: int, name: str) -> Sampled:

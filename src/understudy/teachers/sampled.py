@@ -38,8 +38,8 @@ from understudy.teachers.live import Live
 from understudy.teachers.stored import refuse_written
 
 IDS, LOG_P, LOG_MASS = "sample.ids", "sample.log_p", "sample.log_mass"
-TEMPERATURE = "sample.temperature"
-SIGNALS = ("sample.head", "sample.head_log_p", "sample.tail", "sample.tail_log_p", LOG_MASS, TEMPERATURE)
+TEMPERATURE, VOCABULARY = "sample.temperature", "sample.vocabulary"
+SIGNALS = ("sample.head", "sample.head_log_p", "sample.tail", "sample.tail_log_p", LOG_MASS, TEMPERATURE, VOCABULARY)
 """What a batch is given of them."""
 _DIALS = ("k", "n", "temperature", "seed", "vocabulary")
 BITS = "log_p_bits"
@@ -195,9 +195,14 @@ class StoredTokens:
         values = from_eight_bits(stored.values) if self.log_p_bits == 8 else stored.values
         log_p = torch.from_numpy(stored.holding(values).padded(0.0, width)).to(device).float()
         log_mass = torch.from_numpy(np.where(mass <= _LOWEST, np.float32(-np.inf), mass)).to(device)
-        k, temperature = self.k, torch.tensor(self.temperature)  # not on the device: looking there would stall a step
-        said = (ids[..., :k], log_p[..., :k], ids[..., k:], log_p[..., k:], log_mass, temperature)
+        k, settled = self.k, settled_by(self)
+        said = (ids[..., :k], log_p[..., :k], ids[..., k:], log_p[..., k:], log_mass, *settled)
         return Targets({f"{self.name}.{name}": value for name, value in zip(SIGNALS, said, strict=True)})
+
+
+def settled_by(source: StoredTokens | Sampling) -> tuple[Tensor, Tensor]:
+    """Temperature and vocabulary of samples; not on their device, where looking would stall a step."""
+    return torch.tensor(source.temperature), torch.tensor(source.vocabulary)
 
 
 def generator_of(seed: int, key: str, device: torch.device) -> torch.Generator:
@@ -261,7 +266,7 @@ class Sampling:
         generator = generator_of(self.seed, " ".join(batch.keys), logits.device)
         drawn = draw(logits, k=self.k, n=self.n, temperature=self.temperature, generator=generator)
         said = (drawn.head, drawn.head_log_p, drawn.tail, drawn.tail_log_p, drawn.log_mass)
-        signals = zip(SIGNALS, (*said, torch.tensor(self.temperature)), strict=True)
+        signals = zip(SIGNALS, (*said, *settled_by(self)), strict=True)
         return Targets({f"{self.name}.{name}": value for name, value in signals})
 
 

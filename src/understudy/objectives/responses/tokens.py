@@ -24,7 +24,7 @@ __all__ = ["hard_tokens", "sampled_tokens", "soft_tokens"]
 
 _HEAD = frozenset({"states", "head"})
 _SAMPLE = ("sample.head", "sample.head_log_p", "sample.tail", "sample.tail_log_p", "sample.log_mass")
-_TEMPERATURE = "sample.temperature"
+_TEMPERATURE, _VOCABULARY = "sample.temperature", "sample.vocabulary"
 
 
 def soft_tokens(
@@ -148,7 +148,7 @@ def sampled_tokens(
         partial(_sampled, divergence=divergence, per=per),
         weight,
         per=per,
-        needs=Needs(_HEAD, frozenset({*_SAMPLE, _TEMPERATURE})),
+        needs=Needs(_HEAD, frozenset({*_SAMPLE, _TEMPERATURE, _VOCABULARY})),
         of=of,
         against=against,
         formula=f"{factor} * {divergence}({of}.states @ {of}.head, {against}.sample), {how}",
@@ -183,7 +183,8 @@ def _hard(outputs: Outputs, targets: Targets, batch: Batch) -> Tensor:
 
 
 def _sampled(outputs: Outputs, targets: Targets, batch: Batch, *, divergence: str, per: str) -> Tensor:
-    temperature = float(targets[_TEMPERATURE].detach())
+    temperature, size = float(targets[_TEMPERATURE].detach()), int(targets[_VOCABULARY].detach())
+    head = outputs["head"] if len(outputs["head"]) == size else outputs["head"][:size]  # less what only fills it up
 
     def value(logits: Tensor, *said: Tensor) -> Tensor:
         if divergence == "forward_kl":
@@ -191,7 +192,7 @@ def _sampled(outputs: Outputs, targets: Targets, batch: Batch, *, divergence: st
         return with_bucket(divergence, logits, Sampled(*said), temperature=temperature)
 
     stored = [targets[name] for name in _SAMPLE]
-    found = in_tiles(value, outputs["states"], outputs["head"], *stored, mask=batch.masks[per])
+    found = in_tiles(value, outputs["states"], head, *stored, mask=batch.masks[per])
     return temperature ** (1 if divergence == "total_variation" else 2) * found
 
 
