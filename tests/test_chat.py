@@ -235,6 +235,18 @@ def test_a_column_of_conversations_is_read(tmp_path: Path) -> None:
         load(tmp_path, layouts=LAYOUTS)
 
 
+@pytest.mark.parametrize("odd", [{"name": "bob"}, {"tool_calls": [{"id": 1}]}, {"weight": 0}])
+def test_keys_that_only_some_messages_have_are_let_be(odd: dict[str, Any], tmp_path: Path) -> None:
+    """As logs of an endpoint have them: the reader of files then keeps messages as texts of JSON."""
+    said = [[{"role": "user", "content": f"who sees {number}?"}, WHO[1]] for number in range(60)]
+    chats = [*said[:30], [WHO[0] | odd, WHO[1]], *said[30:]]
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats))
+    _, splits = load(path, task="causal-lm", layouts=LAYOUTS)
+    rows = [row for part in (splits.train, splits.validation, splits.test) for row in part.inputs["messages"]]
+    assert sorted(map(str, map(conversation, rows))) == sorted(map(str, map(conversation, chats)))
+
+
 def test_a_teacher_brings_its_own_template(tokenizer: Any, tmp_path: Path) -> None:
     more: Any = {"task": "causal-lm", "label_names": (), "fields": ("messages",)}
     with pytest.raises(TeacherError, match="has no chat template, which the column messages needs"):

@@ -55,6 +55,24 @@ def empty_beside_tickets(path: Path) -> Path:
     return path / "tickts"
 
 
+def no_rows(path: Path) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pa.table({"text": pa.array([], pa.string())}), path / "a.parquet")
+    return path / "a.parquet"
+
+
+def two_labels(path: Path) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    columns = [pa.array(["a", "b"]), pa.array(["x", "y"]), pa.array(["x", "y"])]
+    table = pa.Table.from_arrays(columns, names=["text", "label", "label"])
+    pyarrow.parquet.write_table(table, path / "a.parquet")
+    return path / "a.parquet"
+
+
 def with_row(row: dict[str, Any]) -> list[dict[str, Any]]:
     return [*GOOD[:2], row, *GOOD[2:]]
 
@@ -90,11 +108,17 @@ CASES = [
     Case("empty test", folder(("train.csv", GOOD), ("test.csv", "text,label\n")), ("test.csv is empty",)),
     Case("empty unlabelled", folder(("train.csv", GOOD), ("unlabelled.jsonl", "")), ("unlabelled.jsonl is empty",)),
     Case("corrupt parquet", file("a.parquet", b"PAR1 and nothing"), ("cannot read", "a.parquet")),
-    Case("corrupt jsonl", file("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "la'), ("cannot read", "a.jsonl", "row 1")),
-    Case("corrupt csv", file("a.csv", 'text,label\na,b\n"c,d\n'), ("cannot read", "a.csv")),
-    Case("csv that is not UTF-8", file("a.csv", b"text,label\ncaf\xe9,b\n"), ("cannot read", "utf-8")),
+    Case("corrupt jsonl", file("a.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "la'), ("cannot read", "a.jsonl", 'line 2 is not JSON ({"text": "b", "la)', "wanted an object such as")),
+    Case("a text in each line", file("a.jsonl", '"a"\n"b"\n'), ('line 1 is "a": wanted an object',)),
+    Case("parquet without a row", no_rows, ("a.parquet is empty",)),
+    Case("two columns of a name in csv", file("a.csv", "text,label,label\na,b,c\n"), ('two columns are called "label": rename one',)),
+    Case("two columns of a name in parquet", two_labels, ('two columns are called "label": rename one',)),
+    Case("semicolons", file("a.csv", "text;label\na;b\n"), ("separated by \";\": wanted commas",)),
+    Case("UTF-16", file("a.csv", "text,label\na,b\n".encode("utf-16")), ("it is UTF-16: save it as UTF-8",)),
+    Case("corrupt csv", file("a.csv", 'text,label\na,b\n"c,d\n'), ("cannot read", "a.csv", "a quote that opens near line 3 is never closed")),
+    Case("csv that is not UTF-8", file("a.csv", b"text,label\ncaf\xe9,b\n"), ("cannot read", "line 2 is not UTF-8: save the file as UTF-8")),
     Case("commas without quotes", file("a.csv", "text,label\nhello, world,x\nwell, no,y\n"), ("quotes around texts",)),
-    Case("one comma too many", file("a.csv", "text,label\nhello,x\nwell, no,y\n"), ("cannot read", "line 3")),
+    Case("one comma too many", file("a.csv", "text,label\nhello,x\nwell, no,y\n"), ("cannot read", "line 3 has 3 values, the header 2", "quotes around texts")),
     Case("one class", file("a.csv", [{"text": str(i), "label": "x"} for i in range(9)]), ("one class only", '"x"'), LabelError),
     Case("no label at all", file("a.jsonl", [{"text": str(i), "label": None} for i in range(9)]), ("no row of a.jsonl has a label",), LabelError),
     Case("null text", file("a.jsonl", with_row({"text": None, "label": "refund"})), ("a.jsonl, row 3", "holds nothing, wanted a text")),

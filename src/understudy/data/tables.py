@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from understudy.data.faults import fault, header_fault
 from understudy.errors import DataError
 
 BUILDERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
@@ -40,16 +41,26 @@ class Table:
 
     def values(self, column: str) -> list[Any]:
         """The stored values of a column; images stay file bytes, class labels stay numbers."""
-        stored = self.rows.data.column(column).to_pylist()
-        if type(self.rows.features[column]).__name__ == "Json":  # datasets 5: a column of mixed types
-            return [None if value is None else json.loads(value) for value in stored]
-        return stored
+        stored, feature = self.rows.data.column(column).to_pylist(), self.rows.features[column]
+        return [_plain(value, feature) for value in stored] if "Json" in repr(feature) else stored
 
     def class_names(self, column: str) -> tuple[str, ...] | None:
         """Names of a column of ClassLabels, or of lists of them, in their order; None for any other column."""
         feature = self.rows.features[column]
         names = getattr(getattr(feature, "feature", feature), "names", None)
         return None if names is None else tuple(names)
+
+
+def _plain(value: Any, feature: Any) -> Any:
+    """A stored value less the JSON that datasets 5 makes of what has other types, or other keys, in other rows."""
+    if value is None:
+        return None
+    if type(feature).__name__ == "Json":
+        return json.loads(value)
+    if isinstance(feature, dict):
+        return {name: _plain(value[name], inner) for name, inner in feature.items()}
+    inner = getattr(feature, "feature", None)
+    return [_plain(one, inner) for one in value] if inner is not None and isinstance(value, list) else value
 
 
 @contextmanager
@@ -101,7 +112,9 @@ def read_file(path: Path, *, as_text: Sequence[str] = ()) -> Table:
     except Exception as error:
         if _is_empty(error):
             return Table(path.name, path.parent, None)
-        raise DataError(f"cannot read {path}: {_reason(error)}") from error
+        raise DataError(f"cannot read {path}: {fault(path, _reason(error))}") from error
+    if path.suffix == ".csv" and (wrong := header_fault(path)):
+        raise DataError(f"cannot read {path}: {wrong}")
     if "__index_level_0__" in rows.column_names:  # pandas takes surplus values of a row for an index
         raise DataError(
             f"cannot read {path}: rows have more values than the header; put quotes around texts with commas"
@@ -115,11 +128,12 @@ def _literal(path: Path) -> str:
 
 
 def _is_empty(error: BaseException) -> bool:
-    """A file without a row is three different errors in ``datasets``, by format."""
+    """A file without a row is four different errors in ``datasets``, by format."""
     last = _innermost(error)
     return (
         isinstance(last, StopIteration)
         or "corresponds to no data" in str(last)
+        or "BatchSize must be greater than 0" in str(last)
         or type(last).__name__ == "EmptyDataError"
     )
 
