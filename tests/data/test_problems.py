@@ -14,7 +14,12 @@ import pytest
 
 from understudy.data import load
 from understudy.errors import DataError, LabelError, UnderstudyError, UsageError
+from understudy.tasks import LAYOUTS
 
+TABULAR = (("task", "tabular-classification"), ("layouts", LAYOUTS))
+REGRESSION = (("task", "regression"), ("label", "score"), ("layouts", LAYOUTS))
+TABLE = [{"n": f"{i}.5", "label": "xy"[i % 2]} for i in range(60)]
+SCORES = [{"text": f"text {i}", "score": f"{i}"} for i in range(30)]
 GOOD = [{"text": f"{word} {i}", "label": word} for i in range(10) for word in ("refund", "travel")]
 
 
@@ -139,6 +144,11 @@ CASES = [
     Case("too few rows", file("a.csv", "text,label\na,x\nb,y\n"), ("2 rows", "too few to split")),
     Case("null image", file("a.jsonl", [{"image": None, "label": i} for i in range(3)]), ("row 1", "holds nothing", "PNG or JPEG")),
     Case("number for an image", file("a.jsonl", [{"image": 3, "label": i} for i in range(3)]), ("an int", "PNG or JPEG")),
+    Case("a typo among numbers", file("a.csv", [*TABLE, {"n": "oops", "label": "x"}]), ("a.csv, row 61", "holds 'oops', and numbers in 60 other rows"), DataError, TABULAR),
+    Case("identifiers alone", file("a.csv", [{"id": f"r{i}", "label": "xy"[i % 2]} for i in range(60)]), ('every column but "label"', "(id)", "nothing is left"), DataError, TABULAR),
+    Case("a number without end", file("a.csv", [*TABLE, {"n": "1e300", "label": "x"}]), ("row 61", "holds 1e+300", "at most 1e+30"), DataError, TABULAR),
+    Case("a score without end", file("a.csv", [*SCORES, {"text": "a", "score": "1e301"}]), ("row 31", "wanted a number such as 0.5, at most 1e+30"), LabelError, REGRESSION),
+    Case("a score with a comma", file("a.csv", [*SCORES, {"text": "a", "score": "0,5"}]), ("row 31", "wanted a number such as 0.5"), LabelError, REGRESSION),
     Case("no such image file", file("a.csv", [{"image": "no.png", "label": i} for i in range(3)]), ("row 1", "no.png", "No such file")),
 ]  # fmt: skip
 

@@ -357,3 +357,16 @@ def test_vectors_of_labels_are_their_places(tmp_path: Path) -> None:
         for text, row in zip(part.inputs["text"], part.labels, strict=True)
     }
     assert read == {f"text {i}": vector for i, vector in enumerate(vectors) if i != 7}
+
+
+def test_the_row_of_an_image_is_that_of_its_file(tmp_path: Path) -> None:
+    """After a split nobody knows it; of a broken image it is looked for."""
+    from understudy.data.read import image_row
+
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.png").write_bytes(name.encode())
+    (tmp_path / "train.csv").write_text("image,label\na.png,x\nb.png,y\n")
+    (tmp_path / "test.csv").write_text("image,label\nc.png,x\n")
+    assert image_row(tmp_path, "image", b"b") == "train.csv, row 2, b.png"
+    assert image_row(tmp_path, "image", b"c") == "test.csv, row 1, c.png"
+    assert image_row(tmp_path, "image", b"d") == image_row(tmp_path / "none", "image", b"a") == ""

@@ -102,6 +102,22 @@ def load(
     return task, replace(splits, notes=(*notes, *leak_notes(splits)))
 
 
+def image_row(path_or_name: str | Path, column: str, image: bytes) -> str:
+    """Where the rows of a data set hold this image: file, row (from 1) and path; "" where none does."""
+    try:
+        tables = find(path_or_name, as_text=(column,)).tables
+    except DataError:
+        return ""
+    for table in tables.values():
+        if column not in table.columns:
+            continue
+        for row, value in enumerate(images(table, column)):
+            if value == image:
+                said = table.values(column)[row]
+                return f"{table.source}, row {row + 1:,}" + (f", {said}" if isinstance(said, str) else "")
+    return ""
+
+
 def _inputs(table: Table, columns: Columns) -> dict[str, list[Any]]:
     need_columns(table, columns, {"image": "image"})
     readers: dict[str, Callable[[Table, str], list[Any]]] = {"image": images, "tokens": words}
@@ -114,6 +130,11 @@ def _inputs(table: Table, columns: Columns) -> dict[str, list[Any]]:
 def _without_identifiers(train: Table, columns: Columns, notes: list[str]) -> Columns:
     """The columns less those that name rows: nothing can be learnt from what never comes again."""
     names = [name for name in columns.inputs if len(train) and names_rows(train, name)]
+    if names and len(names) == len(columns.inputs):
+        raise DataError(
+            f'{train.source}: every column but "{columns.label}" has another value in nearly every row '
+            f"({', '.join(names)}), so nothing is left to learn from: add columns, and write numbers as numbers"
+        )
     if names:
         notes.append(f"left out, nearly every row has another value there: {', '.join(names)}")
     return replace(columns, inputs={name: name for name in columns.inputs if name not in names})

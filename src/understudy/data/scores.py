@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from understudy.data.problems import nearest
 from understudy.data.tables import Table
+from understudy.data.tabular import LARGEST
 from understudy.errors import LabelError
 
 
@@ -24,10 +25,10 @@ def read_scores(table: Table, column: str) -> NDArray[np.float64]:
     found = np.empty(len(table), np.float64)
     for row, value in enumerate(table.values(column), start=1):
         number = _number(value)
-        if number is None or math.isinf(number):
+        if number is None or abs(number) > LARGEST:
             raise LabelError(
-                f'{table.source}, row {row:,}: column "{column}" holds {_shown(value)}, wanted a number: a regression '
-                "learns scores; for names of classes take --task text-classification"
+                f'{table.source}, row {row:,}: column "{column}" holds {_shown(value)}, wanted a number such as 0.5, '
+                f"at most {LARGEST:g}; for names of classes take a task of classification"
             )
         found[row - 1] = number
     return found

@@ -8,6 +8,7 @@ from typing import Any
 from understudy.data.tables import Table
 from understudy.errors import DataError
 
+LARGEST = 1e30  # beyond it squares and float32 overflow
 FEW = 50  # different names from which a column of mostly different ones says who a row is, and not what
 
 
@@ -17,10 +18,31 @@ def readable(table: Table, column: str) -> bool:
 
 
 def names_rows(table: Table, column: str) -> bool:
-    """Whether a column of names is as good as a number of the row (an identifier, a date, a free text)."""
+    """Whether a column of names is as good as a number of the row (an identifier, a date, a free text).
+
+    Raises:
+        DataError: nearly all of them are numbers, so that the others are mistakes; the row is named.
+    """
     values = [value for value in table.values(column) if isinstance(value, str)]
     different = len(set(values))
-    return different > FEW and 2 * different > len(values)
+    if different <= FEW or 2 * different <= len(values):
+        return False
+    odd = [row for row, value in enumerate(table.values(column), start=1) if value and not _is_number(value)]
+    if 0 < 10 * len(odd) <= len(values):
+        value = table.values(column)[odd[0] - 1]
+        raise DataError(
+            f'{table.source}, row {odd[0]:,}: column "{column}" holds {value!r}, and numbers in '
+            f"{len(values) - len(odd):,} other rows: correct it, or leave the cell empty"
+        )
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def values(table: Table, column: str) -> list[Any]:
@@ -36,10 +58,12 @@ def values(table: Table, column: str) -> list[Any]:
             found.append(None)
             continue
         kind = "names" if isinstance(value, bool | str) else "numbers"
-        if not isinstance(value, bool | int | float | str) or (kind == "numbers" and math.isinf(float(value))):
+        large = isinstance(value, int | float) and abs(value) > LARGEST
+        if large or not isinstance(value, bool | int | float | str):
+            what = f"{value:g}" if large else f"a {type(value).__name__}"
             raise DataError(
-                f'{table.source}, row {row:,}: column "{column}" holds a {type(value).__name__}, wanted a finite '
-                "number or a name"
+                f'{table.source}, row {row:,}: column "{column}" holds {what}, wanted a name, or a number of at most '
+                f"{LARGEST:g}"
             )
         kinds.setdefault(kind, row)
         if len(kinds) == 2:

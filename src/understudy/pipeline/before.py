@@ -8,6 +8,7 @@ from understudy.answers import LABEL, MASKED, NEXT
 from understudy.data import Splits
 from understudy.data.augmentation import IMAGE_VIEWS, TEXT_VIEWS
 from understudy.data.problems import nearest
+from understudy.data.read import image_row
 from understudy.encoding import PixelEncoder, RowError
 from understudy.errors import DataError, RecipeError, TeacherError, choices
 from understudy.pipeline.adapting import refuse_adapters
@@ -249,11 +250,12 @@ def _no_label(key: str, name: str, names: tuple[str, ...]) -> str:
     return f'{key} names "{name}", which is no label of the data ({nearest(name, names)})'
 
 
-def decode(splits: Splits) -> None:
+def decode(splits: Splits, recipe: Recipe) -> None:
     """Opens every image once: a broken one in the test split is found now, and not after the training.
 
     Raises:
-        DataError: an image that cannot be decoded; its split and row (from 1) are named.
+        DataError: an image that cannot be decoded; its file and row (from 1) are named, or its split where there is no
+            file.
     """
     encoder = PixelEncoder((8, 8), channels=1)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
@@ -264,6 +266,7 @@ def decode(splits: Splits) -> None:
             for start in range(0, len(part), 1024):
                 encoder.encode({"image": part.inputs["image"][start : start + 1024]})
         except RowError as error:
-            raise DataError(
-                f"{name}, row {start + error.row + 1:,}: {error.problem}; replace the image, or take the row out"
-            ) from None
+            row, dials = start + error.row, recipe.data
+            said = image_row(dials.path, dials.image, part.inputs["image"][row]) if dials.path else ""
+            where = said or f"{name}, row {row + 1:,}"
+            raise DataError(f"{where}: {error.problem}; replace the image, or take the row out") from None

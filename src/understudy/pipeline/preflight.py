@@ -69,7 +69,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
     progress.stage("data")
     name, splits = load_splits(recipe)
     task, recipe = settled(recipe, name, splits)
-    decode(splits)
+    decode(splits, recipe)
     material = Material(recipe, task, splits, out, store_of(recipe, out), Journal(out, progress))
 
     progress.stage("teacher")

@@ -189,7 +189,7 @@ def _perform(
     folder, say = journal.folder, journal.progress.say
     store = store_of(recipe, folder)
     material = Material(recipe, task, splits, folder, store, journal)
-    data = journal.stage("data", _fingerprints(splits), lambda: _data_facts(splits))
+    data = journal.stage("data", _fingerprints(splits), lambda: _data_facts(splits, recipe))
     _say_all(say, splits.notes)
     recipe, choice = find_student(material, teacher, source=_fingerprints(splits, test=False))
     material = material.with_recipe(recipe)
@@ -316,8 +316,8 @@ def _say_all(say: Callable[[str], None], notes: Sequence[str]) -> None:
         say(note)
 
 
-def _data_facts(splits: Splits) -> Facts:
-    decode(splits)
+def _data_facts(splits: Splits, recipe: Recipe) -> Facts:
+    decode(splits, recipe)
 
     def facts(rows: Any) -> Facts:
         return {"rows": len(rows), "fingerprint": rows.fingerprint}
