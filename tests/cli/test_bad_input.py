@@ -198,7 +198,7 @@ RECIPES = [
         {"r.yaml": "train:\n\tepochs: 3\n"}),
     Bad("recipe key twice", f"{GOOD} --recipe {{here}}/r.yaml", 2, ("there twice",), {"r.yaml": "seed: 1\nseed: 2\n"}),
     Bad("recipe is a picture", f"{GOOD} --recipe {{here}}/r.yaml", 2, ("UTF-8",), {"r.yaml": png()}),
-    Bad("recipe is a folder", f"{GOOD} --recipe {{here}}", 2, ("directory",)),
+    Bad("recipe is a folder", f"{GOOD} --recipe {{here}}", 2, ("it is a folder, wanted a YAML file",)),
 ]  # fmt: skip
 
 DATA = [
@@ -363,6 +363,7 @@ TEACHERS = [
     Bad("no tokenizer", MINE, 4, ("tokenizer",), spoilt(lambda t: [f.unlink() for f in t.glob("tokenizer*")])),
     Bad("code of its own", MINE, 4, ("run code",), config(auto_map={"AutoModel": "m.M"})),
     Bad("an adapter", MINE, 4, ("merge",), spoilt(lambda t: (t / "adapter_config.json").write_text("{}"))),
+    Bad("an adapter alone", MINE, 4, ("is an adapter; merge it",), {"t/adapter_config.json": "{}"}),
     Bad("other labels", f"{MINE} --set teacher.fine_tune=never", 3, ("labels do not fit", "fine-tune"),
         config(id2label=NAMES, label2id={name: i for i, name in NAMES.items()})),
     Bad("no head", f"{MINE} --set teacher.fine_tune=never", 4, ("no trained head", "teacher.fine_tune=auto"),
@@ -438,8 +439,15 @@ RUNS = [
     Bad("fresh over stages of yours", f"distill {GOOD} --out {{here}}/mine --fresh", 3, ("no run",),
         {"mine/stages/one.txt": "x"}),
     Bad("store inside the run", f"distill {GOOD} --out {{here}}/r --store {{here}}/r/s", 2, ("beside",)),
-    Bad("store is a file", f"distill {GOOD} --out {{here}}/r --store {{here}}/s", 3, ("/s/", "Not a directory"),
-        {"s": "x"}),
+    *(Bad(f"{verb}: store is a file", f"{verb} {GOOD} --out {{here}}/r --store {{here}}/s", 2, ("--store", "is a file"),
+        {"s": "x"}) for verb in ("check", "distill")),
+    Bad("compare into a folder", "compare {run} --out {here}", 2, ("--out", "is a folder: wanted a file")),
+    Bad("predict Latin-1", "predict {run} {here}/l", 3, ("line 1 is not UTF-8",), {"l": '"caf\xe9"'.encode("latin-1")}),
+    Bad("an endpoint without its scheme",
+        "generate --prompts {here}/q.csv --teacher HOST/v1 --model m --out {here}/a.jsonl", 2, ("https://HOST/v1",),
+        {"q.csv": "prompt\na\n"}),
+    Bad("texts from a classifier", "generate --prompts {here}/q.csv --teacher {bert} --out {here}/a.jsonl", 4,
+        ("is a BertForSequenceClassification", "...ForCausalLM"), {"q.csv": "prompt\na\n"}),
 ]  # fmt: skip
 
 
@@ -471,6 +479,16 @@ def test_an_altered_artefact_is_not_used(file: str, place: Place, capsys: pytest
     refused(["predict", str(folder), str(place.here / "rows")], 3, (file,), capsys)
     (folder / "artefact" / file).unlink()
     refused(["predict", str(folder), str(place.here / "rows")], 3, (), capsys)
+
+
+@pytest.mark.parametrize("file", ["artefact/understudy.json", "evidence.json"])
+def test_what_was_cut_short_is_made_again(finished: Any, file: str, place: Place) -> None:
+    """By the command that made it: a damaged file is no file."""
+    folder = copied(place)
+    path = folder / file
+    path.write_bytes(path.read_bytes()[:100])
+    assert run(again(finished, folder)) == 0
+    assert json.loads(path.read_text()).keys() == json.loads((finished.folder / file).read_text()).keys()
 
 
 def test_a_changed_recipe_is_refused_with_what_changed(

@@ -128,7 +128,7 @@ def test_what_is_missing_names_the_option() -> None:
 
 def test_a_missing_file_names_its_neighbours(tmp_path: Path) -> None:
     written(tmp_path, "seed: 1")
-    with pytest.raises(RecipeError, match=r'no such recipe; did you mean "tickets.yaml"\?'):
+    with pytest.raises(RecipeError, match=r"no such recipe; did you mean tickets.yaml\?"):
         load_recipe(str(tmp_path / "ticket.yaml"), options=NEEDED)
     (tmp_path / "tickets.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match="UTF-8"):

@@ -58,7 +58,7 @@ def test_what_cannot_be_utf8_comes_back_as_it_came(all_made: dict[str, Made]) ->
     [
         ("my card", "line 5 is not JSON"),
         ('{"text": ', "line 5 is not JSON"),
-        (b"\xff\xfe\xfd", "line 5 is not JSON"),
+        (b"\xff\xfe\xfd", "line 5 is not UTF-8"),
         ("[" * 100_000, "line 5 is not JSON"),
         ("null", 'line 5, column "text".*nothing'),
         ("7", 'line 5, column "text".*int'),

@@ -28,9 +28,12 @@ def compare(
       understudy compare runs/* --out compare.html
     """
     from understudy.cli.boundary import say
+    from understudy.errors import UsageError
     from understudy.report import compare as side_by_side
     from understudy.report import other_rows
 
+    if out is not None and Path(out).is_dir():
+        raise UsageError(f"--out {out} is a folder: wanted a file such as compare.html")
     found = [(name, _facts(Path(run))) for name, run in zip(_names(runs), runs, strict=True)]
     _refuse_tasks(found)
     if apart := other_rows(found):

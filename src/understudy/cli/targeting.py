@@ -33,7 +33,7 @@ def plan(
     tokens: Annotated[
         str, typer.Option("--tokens", metavar="N", help="Tokens that count, which are stored: 1000000000, 1e9 or 1B.")
     ],
-    vocabulary: Annotated[int, typer.Option("--vocabulary", metavar="V", help="Tokens of the teacher.")],
+    vocabulary: Annotated[str, typer.Option("--vocabulary", metavar="V", help="Tokens of the teacher: 128000, 128k.")],
     eight_bits: Annotated[bool, typer.Option("--eight-bits", help="Log-probabilities in 8 bits, not 16.")] = False,
     ratio: Annotated[int, typer.Option("--ratio", metavar="R", help="Tokens drawn for each of the head.")] = 2,
     as_json: AsJson = False,
@@ -51,8 +51,8 @@ def plan(
     from understudy.targets.plan import BYTES_PER_ROW, MOST
     from understudy.targets.plan import plan as choices
 
-    count = _count(tokens)
-    found = choices(_bytes(budget), count, vocabulary, eight_bits=eight_bits, ratio=ratio)
+    count, size_of = _count(tokens), _count(vocabulary)
+    found = choices(_bytes(budget), count, size_of, eight_bits=eight_bits, ratio=ratio)
     best = found[0]
     full = best.n == ratio * best.k
     what = f"the largest head up to {MOST} with its tail that fits" if full else "all that fits, a tail that is short,"
@@ -63,7 +63,7 @@ def plan(
     )
     if as_json:
         rows = [asdict(one) for one in found]
-        print_json({"budget": _bytes(budget), "tokens": count, "vocabulary": vocabulary, "why": why, "choices": rows})
+        print_json({"budget": _bytes(budget), "tokens": count, "vocabulary": size_of, "why": why, "choices": rows})
         return 0
     print(f"{why}.")
     head = ("k", "n", "bits", "bytes a token", "total", "")

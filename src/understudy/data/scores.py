@@ -109,7 +109,9 @@ def _name(value: Any, order: Sequence[str] | None, where: str) -> str:
         return value
     if order is not None and isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(order):
         return order[value]
-    raise LabelError(f"{where} holds {_shown(value)} in its list, wanted the name of a label")
+    raise LabelError(
+        f"{where} holds {_shown(value)} in its list, wanted the name of a label, or in all rows vectors of 0 and 1"
+    )
 
 
 def all_labels(train: LabelLists) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ import torch
 from understudy.endpoints.asked import Answer, Failure, Job, Keep, Limits, Message, Sampling
 from understudy.errors import TeacherError
 from understudy.files import content_hash
+from understudy.teachers.causal import DECODERS
 from understudy.teachers.folder import fingerprint, inspect, line, quiet, resolve
 from understudy.teachers.writing import passed
 
@@ -33,6 +34,9 @@ class Local:
     def __init__(self, path: str, sampling: Sampling, limits: Limits) -> None:
         folder = resolve(path)
         config = inspect(folder)
+        names = list(map(str, config.get("architectures") or ()))
+        if names and not any(name.endswith(DECODERS) for name in names):
+            raise TeacherError(f"teacher {folder} is a {names[0]}: one that writes is a ...ForCausalLM")
         self.model = folder.name
         self._sampling, self._limits = sampling, limits
         self.requests = 0

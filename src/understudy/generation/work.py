@@ -177,7 +177,8 @@ def open_teacher(
             raise UsageError(f"an endpoint serves several models: name one with --model (asked: {base_url(teacher)})")
         return Endpoint(teacher, model, how, limits, budget, key_env=key_env)
     if model is not None:
-        raise UsageError(f"--model names a model of an endpoint; {teacher} is a model itself")
+        hint = "" if Path(teacher).exists() else f"; an endpoint is written with its scheme: https://{teacher}"
+        raise UsageError(f"--model names a model of an endpoint; {teacher} is a model itself{hint}")
     if limits.max_cost is not None or limits.price_in is not None:
         raise UsageError(
             "--max-cost and prices are for endpoints; a model on this machine is limited by --max-requests"

@@ -21,6 +21,17 @@ Facts = dict[str, Any]
 LOCK = ".lock"
 
 
+def whole(output: Path) -> bool:
+    """Whether a file or folder is there, and if it is a JSON file can be read."""
+    if output.suffix != ".json" or not output.is_file():
+        return output.suffix != ".json" and output.exists()
+    try:
+        read_json(output)
+    except StoreError:
+        return False
+    return True
+
+
 class Journal:
     """The stages of one run, in RUN/stages, and what happened, in RUN/log.jsonl."""
 
@@ -40,12 +51,12 @@ class Journal:
             name: of the stage.
             inputs: everything that decides its outcome; their hash is the stage's fingerprint.
             work: writes the outputs (atomically) and returns JSON facts.
-            outputs: files and folders that must exist for the stage to count as done.
+            outputs: files and folders that must exist for the stage to count as done, a JSON file whole.
         """
         fingerprint = content_hash(name, *inputs)
         path = self.folder / "stages" / f"{name}.json"
         record = self._record(path)
-        if record.get("fingerprint") == fingerprint and all(output.exists() for output in outputs):
+        if record.get("fingerprint") == fingerprint and all(map(whole, outputs)):
             self._note(name, "reused", record["seconds"], fingerprint)
             facts: Facts = record["facts"]
             return facts

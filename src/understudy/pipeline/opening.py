@@ -28,11 +28,9 @@ def opened(recipe: Recipe, out: Path, *, fresh: bool, progress: Progress, amend:
     Raises:
         StoreError: the folder holds something else, or another process works on it.
         RecipeError: it holds a run of another recipe; what differs is shown.
-        UsageError: a store inside the run, which --fresh would delete.
+        UsageError: a store inside the run, which --fresh would delete, or that is a file.
     """
-    _refuse_foreign(out)
-    if store_of(recipe, out).resolve().is_relative_to(out.resolve()):
-        raise UsageError(f"--store {recipe.store} lies inside the run {out}: a store outlives its runs, put it beside")
+    refuse_places(recipe, out)
     with only_one(out):
         if fresh:
             for path in out.iterdir():
@@ -45,6 +43,16 @@ def opened(recipe: Recipe, out: Path, *, fresh: bool, progress: Progress, amend:
         _refuse_other_recipe(recipe, out)
         with journal.signals():
             yield journal
+
+
+def refuse_places(recipe: Recipe, out: Path) -> None:
+    """Raises as `opened` does where a run or its store cannot be."""
+    _refuse_foreign(out)
+    store = store_of(recipe, out)
+    if store.resolve().is_relative_to(out.resolve()):
+        raise UsageError(f"--store {recipe.store} lies inside the run {out}: a store outlives its runs, put it beside")
+    if store.exists() and not store.is_dir():
+        raise UsageError(f"--store {store} is a file: wanted a folder that is new or a store")
 
 
 def store_of(recipe: Recipe, out: Path) -> Path:

@@ -26,7 +26,7 @@ from understudy.pipeline.journal import Journal
 from understudy.pipeline.learn import ALPHAS, SHORT, TEMPERATURES
 from understudy.pipeline.material import Apprentice, Material
 from understudy.pipeline.objective import build
-from understudy.pipeline.opening import store_of
+from understudy.pipeline.opening import refuse_places, store_of
 from understudy.pipeline.progress import Progress, Silent
 from understudy.pipeline.recipe import Recipe, Step
 from understudy.pipeline.samples import live as asked_now
@@ -66,6 +66,7 @@ def check(recipe: Recipe, out: Path, *, progress: Progress | None = None) -> dic
         what ``distill`` would raise before its first step.
     """
     progress = progress or Silent()
+    refuse_places(recipe, out)
     progress.stage("data")
     name, splits = load_splits(recipe)
     task, recipe = settled(recipe, name, splits)

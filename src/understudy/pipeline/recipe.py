@@ -5,6 +5,7 @@ Defaults give way to a recipe file or name, that to options, and those to ``--se
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -137,8 +138,10 @@ def _read(file_or_name: str) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         folder = path.parent
         beside = [p.name for p in folder.iterdir() if p.suffix in (".yaml", ".yml")] if folder.is_dir() else []
-        near = choices(path.name, {*NAMED, *beside})
+        close = difflib.get_close_matches(path.name, beside, n=3)
+        near = f"did you mean {' or '.join(close)}?" if close else choices(path.name, NAMED)
         reason = "no such recipe" if isinstance(error, FileNotFoundError | ValueError) else error.strerror
+        reason = "it is a folder, wanted a YAML file" if isinstance(error, IsADirectoryError) else reason
         raise RecipeError(f"{file_or_name}: {reason}; {near}") from None
     if said is None:
         return {}

@@ -19,7 +19,7 @@ from understudy.pipeline.before import decode, refuse
 from understudy.pipeline.choosing import find_student, overruled
 from understudy.pipeline.conclude import facts_of, measure, taught_of, write
 from understudy.pipeline.defaults import resolved
-from understudy.pipeline.journal import Facts, Journal
+from understudy.pipeline.journal import Facts, Journal, whole
 from understudy.pipeline.judge import Cast
 from understudy.pipeline.label import label, validation_logits
 from understudy.pipeline.learn import load_module
@@ -233,7 +233,7 @@ def _perform(
     cast = _cast(material, loaded, kind, chosen, taught, given=teacher)
     decided = [*source, *dials(recipe), *(str(learnt[name]["best"]) for name in sorted(learnt)), str(chosen)]
     gates = recipe.export.model_dump_json()
-    if not any((folder / name / runtime.MANIFEST).is_file() for name in ("artefact", "rejected")):
+    if not any(whole(folder / name / runtime.MANIFEST) for name in ("artefact", "rejected")):
         journal.forget("export")
     exporting = partial(ship, material, kind, cast.students[chosen[0]], teacher=loaded, room=school.again)
     exported = journal.stage("export", [*decided, gates], exporting, outputs=[folder / "scores"])

@@ -58,6 +58,8 @@ def _parse(lines: list[tuple[int, str | bytes]]) -> tuple[list[int], list[Any], 
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 reason = str(error).removesuffix(" (char 0)")
+                if isinstance(error, UnicodeDecodeError):
+                    return numbers, rows, DataError(f"line {number} is not UTF-8: save the rows as UTF-8")
                 advice = 'wanted {"text": "..."} or a quoted string'
                 return numbers, rows, DataError(f"line {number} is not JSON ({reason}): {advice}")
             numbers.append(number)

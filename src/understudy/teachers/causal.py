@@ -18,7 +18,7 @@ from understudy.teachers.loaded import Loaded, describe
 from understudy.teachers.pretrained import load_model
 from understudy.teachers.text import LONGEST, check_padding, open_tokenizer, positions_of
 
-_DECODERS = ("ForCausalLM", "LMHeadModel")
+DECODERS = ("ForCausalLM", "LMHeadModel")
 _CLOSE = 1e-3
 
 
@@ -45,7 +45,7 @@ def open_causal(
 
     config = folders.inspect(folder)
     names = [str(name) for name in config.get("architectures") or []]
-    if names and not any(name.endswith(_DECODERS) for name in names):
+    if names and not any(name.endswith(DECODERS) for name in names):
         raise TeacherError(f"teacher {folder} is a {names[0]}: a causal-lm wants a decoder, a ...ForCausalLM")
     tokenizer = open_tokenizer(folder)
     inner, fresh = load_model(AutoModelForCausalLM, folder, seed=seed)
@@ -88,7 +88,7 @@ def open_causal(
 
 def says_next(path_or_name: str | Path | None) -> str | None:
     """The architecture of a folder whose config says that it is a decoder; None of any other."""
-    return folders.architecture(path_or_name, _DECODERS)
+    return folders.architecture(path_or_name, DECODERS)
 
 
 def _start(tokenizer: Any) -> list[int]:

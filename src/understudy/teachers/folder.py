@@ -78,11 +78,11 @@ def inspect(folder: Path) -> dict[str, Any]:
     Raises:
         TeacherError: only pickles, no weights, a corrupt file, an adapter, or a config that wants remote code.
     """
-    config = read_json(folder / "config.json", "wanted the folder of a saved transformers model")
     names = sorted(file.name for file in folder.iterdir() if file.is_file())
-    weights = weight_files(folder)
     if "adapter_config.json" in names:
         raise TeacherError(f"teacher {folder} is an adapter; merge it first: merge_and_unload().save_pretrained(NEW)")
+    config = read_json(folder / "config.json", "wanted the folder of a saved transformers model")
+    weights = weight_files(folder)
     if not weights:
         for name in names:
             _refuse_pickle(folder / name)

@@ -115,6 +115,11 @@ def check_padding(model: nn.Module, encoder: Encoder, folder: Path) -> None:
         together = score_rows(model, encoder, {name: [long, short] for name in encoder.fields})
         alone = score_rows(model, encoder, {name: [short] for name in encoder.fields})[0]
     except Exception as error:
+        if "no padding token" in str(error):
+            raise TeacherError(
+                f"teacher {folder} ({type(model).__name__}) has no pad_token_id in its config.json, so it reads no two "
+                "texts at once: write the id of its tokenizer's pad_token there"
+            ) from error
         raise TeacherError(f"teacher {folder} fails on two short texts: {folders.line(error)}") from error
     worst = float(abs(together[1] - alone).max())
     if not worst <= 1e-3 * max(1.0, float(torch.from_numpy(alone).abs().max())):
