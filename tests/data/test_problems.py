@@ -17,6 +17,7 @@ from understudy.errors import DataError, LabelError, UnderstudyError, UsageError
 from understudy.tasks import LAYOUTS
 
 TABULAR = (("task", "tabular-classification"), ("layouts", LAYOUTS))
+PAIRS = (("task", "pair-classification"), ("layouts", LAYOUTS))
 REGRESSION = (("task", "regression"), ("label", "score"), ("layouts", LAYOUTS))
 TABLE = [{"n": f"{i}.5", "label": "xy"[i % 2]} for i in range(60)]
 SCORES = [{"text": f"text {i}", "score": f"{i}"} for i in range(30)]
@@ -104,6 +105,8 @@ CASES = [
     Case("no text column", file("a.csv", GOOD), ('no column "txt"', 'did you mean "text"', "--text"), DataError, (("text", "txt"),)),
     Case("no label column", file("a.parquet", GOOD), ('no column "intent"', "known: label, text", "--label"), DataError, (("label", "intent"),)),
     Case("no image column", file("a.csv", GOOD), ('no column "image"', "--image"), DataError, (("task", "image-classification"),)),
+    Case("a pair of one column", file("a.csv", GOOD), ("names one column twice",), UsageError, (*PAIRS, ("text", "text,text"))),
+    Case("a pair of which one is not there", file("a.csv", GOOD), ("this task reads two columns",), UsageError, PAIRS),
     Case("unknown task", file("a.csv", GOOD), ('unknown task "text"', "text-classification"), UsageError, (("task", "text"),)),
     Case("shares", file("a.csv", GOOD), ("between 0 and 1",), UsageError, (("test_share", 1.0),)),
     Case("negative share", file("a.csv", GOOD), ("between 0 and 1",), UsageError, (("validation_share", -0.1),)),

@@ -76,7 +76,7 @@ class Columns:
             label: what the user calls the label; ``label`` stands for the task's usual names.
 
         Raises:
-            UsageError: a pair for a task that reads one text, or the other way round.
+            UsageError: a pair for a task that reads one text, or the other way round; one column twice.
         """
         label = next((name for name in layout.labels if name in there), label) if label == "label" else label
         if ("image",) in layout.fields:
@@ -91,7 +91,10 @@ class Columns:
             said = widths[2] if set(widths[2]) <= set(there) else usual_pair(there) or said
         if len(said) not in widths:
             wanted = f"two columns, such as --text {','.join(widths[2])}" if 2 in widths else "one column"
-            raise UsageError(f"--text {text}: this task reads {wanted}; the data has {', '.join(there)}")
+            named = "" if text == "text" else f"--text {text}: "
+            raise UsageError(f"{named}this task reads {wanted}; the data has {', '.join(there)}")
+        if len(set(said)) < len(said):
+            raise UsageError(f"--text {text} names one column twice: a pair is of two")
         return cls(dict(zip(widths[len(said)], said, strict=True)), label)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from understudy import objectives as match
 from understudy import students
-from understudy.errors import RecipeError, choices
+from understudy.errors import RecipeError, UsageError, choices
 from understudy.objectives import Term, schedules
 from understudy.pipeline.recipe import Recipe
 from understudy.pipeline.samples import heard, sampled
@@ -252,6 +252,10 @@ def _tried(function: Any, name: str, arguments: Mapping[str, Any], of: Mapping[s
     """The call, with whatever a wrong kind of value makes of it as one line."""
     try:
         return function(**arguments)
+    except RecipeError:
+        raise
+    except UsageError as error:
+        raise RecipeError(f"objective.terms: {name}: {error}") from None
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         given = arguments if of is None else of
         shown = ", ".join(f"{key}: {value!r}" for key, value in given.items()) or "nothing"

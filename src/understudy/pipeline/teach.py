@@ -193,10 +193,13 @@ def origin(material: Material, teacher: Loaded) -> Loaded:
     recipe, splits = material.recipe, material.splits
     if recipe.student.folder is None:
         return teacher
-    loaded = open_teacher(
-        recipe.student.folder, task=material.task.name, label_names=splits.label_names, head="new",
-        limit=recipe.data.limit, seed=recipe.seed, fields=splits.fields, scale=splits.scale,
-    )  # fmt: skip
+    try:
+        loaded = open_teacher(
+            recipe.student.folder, task=material.task.name, label_names=splits.label_names, head="new",
+            limit=recipe.data.limit, seed=recipe.seed, fields=splits.fields, scale=splits.scale,
+        )  # fmt: skip
+    except TeacherError as error:
+        raise TeacherError(f"student.folder, read as a teacher is: {error}") from error
     return replace(_expecting(_shortened(loaded, material), material), fresh_head=False)
 
 
