@@ -287,6 +287,18 @@ def test_only_a_language_model_writes() -> None:
         refuse_rollouts(load_recipe(options=said))
 
 
+def test_how_many_prompts_lose_their_beginning_is_said(teacher: Path, tmp_path: Path) -> None:
+    from understudy.pipeline import check
+
+    rows = [
+        {"prompt": f"{number} my card " * (1 + number // 30 * 60), "completion": " is lost"} for number in range(40)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    notes = check(recipe_of(tmp_path / "rows.jsonl", teacher, task=TASK), tmp_path / "run")["notes"]
+    (said,) = (note for note in notes if "are read up to" in note)
+    assert re.search(r"up to 64 sub-word tokens; \d+ of 32 training rows are longer and lose the beginning", said)
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

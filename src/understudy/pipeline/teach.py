@@ -18,6 +18,7 @@ from understudy.data.answered import unanswered
 from understudy.data.feed import Feed
 from understudy.data.views import shift
 from understudy.encoding import CausalEncoder, MaskedEncoder, PassageEncoder, PixelEncoder, TokenEncoder, load_encoder
+from understudy.encoding.causal import PROMPTED
 from understudy.encoding.masked import SHARE
 from understudy.errors import Interrupted, TeacherError, UsageError
 from understudy.files import content_hash, new_folder, read_json, seal, sealed, write_json
@@ -217,8 +218,13 @@ def _shortened(loaded: Loaded, material: Material) -> Loaded:
         return replace(loaded, encoder=hiding, notes=(*loaded.notes, said))
     if isinstance(theirs, CausalEncoder):
         some = {name: column[:20_000] for name, column in material.splits.train.inputs.items()}
-        most = length_limit(theirs.lengths(theirs.encode(some)), positions=theirs.limit)
-        said = f"rows are read up to {most} sub-word tokens"
+        read = theirs.encode(some)
+        lengths = theirs.lengths(read)
+        most = length_limit(lengths, positions=theirs.limit)
+        cut = int(((lengths > most) | (False if read.cut is None else read.cut)).sum())
+        part = "the beginning of their prompts" if theirs.fields == PROMPTED else "their ends"
+        lost = f"; {cut:,} of {len(read):,} training rows are longer and lose {part}" if cut else ""
+        said = f"rows are read up to {most} sub-word tokens{lost}"
         return replace(loaded, encoder=theirs.with_limit(most), notes=(*loaded.notes, said))
     if isinstance(theirs, TokenEncoder):
         words = token_encoder(
