@@ -24,7 +24,7 @@ __all__ = ["in_tiles"]
 
 Value = Callable[..., Tensor]
 Head = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
-_BYTES = 1 << 24  # of the logits of one tile, in fp32, on a CPU
+_BYTES = 3 << 23  # of the logits of one tile, in fp32, on a CPU
 _ELSEWHERE = 1 << 27  # the same on other devices, for which such a tile would be too little work; not measured
 _CACHED = 1 << 21  # of those whose value a CPU works out at once
 _FEWEST = 16  # positions: products of fewer rows only read the head
