@@ -37,6 +37,7 @@ STATES = {
     ],
     "objective.balance": "gradients",
 }  # as --recipe distilbert, less its temperature: scores are not softened
+TAUGHT = {**STATES, "objective.alpha": 0.0, "train.learning_rate": 2e-4}  # by the teacher alone: no labels
 TAGGER = {
     **{"student.family": "gru", "student.width": 192, "train.epochs": 6},
     **VIEWS,
@@ -176,6 +177,8 @@ RUNS = {
     "mrpc-views": Line("mrpc", {**HALF, **VIEWS, "train.epochs": 3, "train.learning_rate": 2e-4}, recipe="distilbert"),
     "mrpc-more": Line("mrpc", HALF, with_other_pairs),
     "mrpc-more-states": Line("mrpc", {**HALF, **STATES, "train.learning_rate": 2e-4}, with_other_pairs),
+    "mrpc-taught": Line("mrpc", {**HALF, **TAUGHT, **VIEWS, "train.epochs": 5}, with_other_pairs),
+    "mrpc-odd-layers": Line("mrpc", {**HALF, **TAUGHT, "student.layers": [1, 3, 5]}, with_other_pairs),
     "stsb-cut": Line("stsb", HALF),
     "stsb-views": Line("stsb", {**HALF, **VIEWS, **STATES, "train.epochs": 3, "train.learning_rate": 2e-4}),
     "snips-types-static": Line("snips", {**LOOKUP, **PASSES}, slot_types),
